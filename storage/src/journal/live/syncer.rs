@@ -1,14 +1,14 @@
 //! The two threads beside the workers: one commits, one makes and deletes files.
 //!
 //! The first sleeps until a worker asks for a commit, then has every log's new bytes written to the disk, one log after
-//! the other, publishes how far each has come, and looks again. Anything that is appended while the disk works is the next
-//! commit: the slower the disk, the larger the commits. Reserving 64 MiB may take longer than a commit, so files are the
+//! the other, publishes how far each has come, rests for as long as that took, and looks again. Anything that is appended
+//! meanwhile is the next commit: the slower the disk, the larger the commits. Reserving 64 MiB may take longer than a commit, so files are the
 //! other thread's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::background;
 
@@ -21,6 +21,8 @@ const SYNCER: &str = "whimbrel-sync";
 const KEEPER: &str = "whimbrel-keep";
 /// What could not be done with a file is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest rest between two commits.
+const REST_MAX: Duration = Duration::from_millis(2);
 /// Nothing is missed by sleeping longer; it is a second line of defence.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -95,6 +97,7 @@ fn sync_loop(bells: &Bells, is_over: &AtomicBool, logs: &[(usize, Arc<Shared>)],
     loop {
         bells.syncer.about_to_wait();
         let is_last = is_over.load(Ordering::SeqCst);
+        let begun = Instant::now();
         let mut is_idle = true;
         for (shard, shared) in logs {
             if shared.commit() {
@@ -107,8 +110,17 @@ fn sync_loop(bells: &Bells, is_over: &AtomicBool, logs: &[(usize, Arc<Shared>)],
                 return;
             }
             thread::park_timeout(IDLE);
+        } else if !is_last {
+            thread::sleep(rest_after(begun.elapsed()));
         }
     }
+}
+
+/// How long to rest after commits that took so long. A commit has a price of its own, whatever is in it: each page that it
+/// cleans is to be taken from under the worker that writes the next record. Beneath a load that never pauses, resting halves
+/// the number of commits, and a lone commit waits for nothing.
+fn rest_after(took: Duration) -> Duration {
+    took.min(REST_MAX)
 }
 
 fn keep_loop(bells: &Bells, is_over: &AtomicBool, logs: &[(usize, Arc<Shared>)]) {
@@ -124,5 +136,18 @@ fn keep_loop(bells: &Bells, is_over: &AtomicBool, logs: &[(usize, Arc<Shared>)])
             return;
         }
         thread::park_timeout(if is_left { RETRY } else { IDLE });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_as_long_as_the_commits_before_it_and_bounded() {
+        let of = |us| rest_after(Duration::from_micros(us));
+        assert_eq!([of(0), of(400), of(2_000)], [0, 400, 2_000].map(Duration::from_micros));
+        // A disk that takes long gathers enough by itself.
+        assert_eq!(of(50_000), REST_MAX);
     }
 }
