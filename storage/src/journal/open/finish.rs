@@ -108,7 +108,8 @@ pub(super) fn begin(journal: &mut Journal, end: End, head: Head) -> Result<(), L
     }
     journal.shared.start_at(position);
     journal.write_mark(journal.first());
-    for segment in journal.segments.iter().rev().take(2) {
+    // The mark says that all before it is committed: the seal of the segment before comes first.
+    for segment in journal.segments.iter().skip(journal.segments.len().saturating_sub(2)) {
         let synced = segment.map.flusher().sync(0..segment.map.len());
         synced.map_err(|error| LogError::io("sync", &segment.path, error))?;
     }
