@@ -99,7 +99,7 @@ impl Archive {
 
     fn forget(&mut self, actor: ActorId) {
         let Self { heads, memory, handed, .. } = self;
-        heads.forget(actor, *handed, |slot| memory.take(slot.position.0, slot.held_bytes()));
+        heads.forget(actor, *handed, |slot| memory.take(slot.position.0, 1, slot.held_bytes()));
         let mut gone = Vec::new();
         self.retractions.forget_all(actor, |retraction| gone.push(*retraction));
         gone.iter().for_each(|retraction| self.release(retraction));
@@ -219,6 +219,13 @@ impl Reader for Archive {
     fn keeps_journal(&self) -> bool {
         let is_held = |base: &u64| self.held(Position(*base)).records > 0;
         self.memory.0.iter().chain(&self.rows.0).any(|(base, _)| is_held(base))
+    }
+
+    fn needs_checkpoint(&self) -> bool {
+        let is_foreign = |journal: u64| journal != self.journal;
+        !self.adopted.is_empty()
+            || self.moves.all().any(|moved| is_foreign(moved.journal))
+            || self.retractions.all().any(|retraction| is_foreign(retraction.journal))
     }
 
     fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {

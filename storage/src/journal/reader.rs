@@ -193,6 +193,11 @@ pub trait Reader {
         false
     }
 
+    /// Whether it knows something that stands in its last checkpoint and in no record of this journal.
+    fn needs_checkpoint(&self) -> bool {
+        false
+    }
+
     /// Takes over from the reader of a journal that is not written to any more what it has in memory of the actors that are
     /// here now.
     fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool)
@@ -289,6 +294,10 @@ impl<A: Reader, B: Reader> Reader for Pair<A, B> {
 
     fn keeps_journal(&self) -> bool {
         self.0.keeps_journal() || self.1.keeps_journal()
+    }
+
+    fn needs_checkpoint(&self) -> bool {
+        self.0.needs_checkpoint() || self.1.needs_checkpoint()
     }
 
     fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {

@@ -56,8 +56,10 @@ pub(crate) struct Upkeep {
     text_at: u64,
     /// The segment with this base has been looked through, and its readers were told what they have lost.
     given_up: Option<u64>,
-    /// Where the last checkpoint was made.
+    /// Where the last checkpoint was made, or the journal was opened.
     pub(crate) checkpoint_at: u64,
+    /// Where the last checkpoint was made since then; 0: there was none.
+    checkpointed: u64,
 }
 
 impl Journal {
@@ -123,12 +125,19 @@ impl Journal {
         let all = self.segments.len() - 1;
         let is_free = |segment: &&Segment| readers.held(Position(segment.base)).records == 0;
         let free = self.segments.iter().take(all).take_while(is_free).count();
-        if free == 0 || !self.will_keep_from(free) {
+        if free == 0 || !self.has_checkpoint_behind(free, readers) || !self.will_keep_from(free) {
             return 0;
         }
         let gone = (0..free).take_while(|_| self.discard_first(None)).count() as u64;
         readers.dropped(Position(self.first()));
         gone
+    }
+
+    /// A checkpoint whose segment is gone counts for nothing at the next opening. Where readers depend on it, another one is on
+    /// its way to the keeper before the first segments, so many, follow it there. `false`: the keeper is busy.
+    fn has_checkpoint_behind(&mut self, segments: usize, readers: &impl Reader) -> bool {
+        let is_behind = self.upkeep.checkpointed >= self.segments[segments].base;
+        is_behind || !readers.needs_checkpoint() || self.make_checkpoint(readers)
     }
 
     /// Says in the journal that the first segments, so many, are to be deleted. `false`: there is no room to say it.
@@ -267,19 +276,22 @@ impl Journal {
             return;
         }
         let keep_at = layout::damaged_name(self.shared.folder(), base, 0);
-        if self.segments.len() > 1 && self.will_keep_from(1) {
+        if self.segments.len() > 1 && self.has_checkpoint_behind(1, readers) && self.will_keep_from(1) {
             self.discard_first(Some(keep_at));
             readers.dropped(Position(self.first()));
         }
     }
 
-    /// Takes a picture of what readers know for the next opening.
-    fn make_checkpoint(&mut self, readers: &impl Reader) {
+    /// Takes a picture of what readers know for the next opening. `false`: the keeper is busy.
+    fn make_checkpoint(&mut self, readers: &impl Reader) -> bool {
         let position = self.end();
-        if self.shared.put_checkpoint(position, checkpoint::encode(self, readers)) {
+        let is_put = self.shared.put_checkpoint(position, checkpoint::encode(self, readers));
+        if is_put {
             self.upkeep.checkpoint_at = position;
+            self.upkeep.checkpointed = position;
             self.request_commit();
         }
+        is_put
     }
 
     /// Commits, and writes a checkpoint so that the next opening is fast. The syncer may have ended already.

@@ -424,7 +424,9 @@ impl Shared {
             let committed = self.committed();
             let Some(mut dead) = ({
                 let mut keep = locked(&self.keep);
-                let is_due = keep.dead.front().is_some_and(|dead| dead.after <= committed);
+                // A checkpoint that waits may be of what stood in one that is about to go.
+                let is_due = keep.checkpoint.is_none()
+                    && keep.dead.front().is_some_and(|dead| dead.after <= committed);
                 if is_due { keep.dead.pop_front() } else { return !keep.dead.is_empty() }
             }) else {
                 return false;
