@@ -180,12 +180,15 @@ pub struct Archive {
     /// The oldest first, of each actor in order. They go to the directory before all others.
     adopted: VecDeque<Adopted>,
     adopted_handed: usize,
+    /// What the next changes have so far, and what their own rows hold of each segment in memory.
+    gathered: Changes,
+    gathered_held: Vec<(u64, SegmentTally)>,
     retractions: Retractions,
     preparation: Option<Preparation>,
     committed: Position,
     /// Rows have everything before this position.
     indexed_to: Position,
-    /// Sealed blocks that are on their way to the directory: the first ones.
+    /// Sealed blocks that are gathered, or on their way to the directory: the first ones.
     handed: usize,
     is_away: bool,
     /// Segments before this position are gone, and the directory is to be told.
@@ -211,6 +214,8 @@ impl Archive {
             moves: Moves::default(),
             adopted: VecDeque::new(),
             adopted_handed: 0,
+            gathered: Changes::default(),
+            gathered_held: Vec::new(),
             retractions: Retractions::default(),
             preparation: None,
             committed: Position(0),
@@ -255,30 +260,65 @@ impl Archive {
 
     // --- What goes to the directory.
 
-    /// What is to be applied to the directory now: `rows_max` rows at most, and only what the journal has committed. `None`:
-    /// nothing, or what was taken before has not been answered yet.
-    pub fn take_changes(&mut self, rows_max: usize) -> Option<Changes> {
+    /// Makes rows of blocks that are due and adds them to the next changes: so many more at most, and only what the journal has
+    /// committed. Returns how many. So a large transaction is made in small pieces.
+    pub fn gather(&mut self, more: usize) -> usize {
+        if self.is_away {
+            return 0;
+        }
+        let Self { adopted, gathered, heads, memory, .. } = self;
+        let before = gathered.rows.len();
+        for Adopted { row, segments } in adopted.iter().skip(self.adopted_handed).take(more) {
+            gathered.rows.push(row.clone());
+            gathered.segments.extend(segments.iter().map(|segment| (row.journal, *segment)));
+        }
+        let taken = gathered.rows.len() - before;
+        self.adopted_handed += taken;
+        let is_due = |block: &&heads::Block| block.end <= self.committed.0;
+        for block in heads.sealed.iter().skip(self.handed).take(more - taken).take_while(is_due) {
+            let row = heads.row(block, self.journal);
+            for slot in &row.slots {
+                let Some(segment) = memory.segment_of(slot.position.0) else { continue };
+                // Neighbours lie in the same one, as a rule.
+                match self.gathered_held.last_mut() {
+                    Some((last, held)) if *last == segment => held.add(slot.held_bytes(), slot.id.0),
+                    _ => {
+                        let mut held = SegmentTally::default();
+                        held.add(slot.held_bytes(), slot.id.0);
+                        self.gathered_held.push((segment, held));
+                    }
+                }
+            }
+            gathered.rows.push(row);
+            self.handed += 1;
+        }
+        gathered.rows.len() - before
+    }
+
+    /// Whether changes were taken and have not been answered yet: nothing can be gathered.
+    pub fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    /// How many rows the next changes have so far.
+    pub fn gathered(&self) -> usize {
+        self.gathered.rows.len()
+    }
+
+    /// What is to be applied to the directory now: what was gathered, and so many rows more at most. `None`: nothing, or what was
+    /// taken before has not been answered yet.
+    pub fn take_changes(&mut self, more: usize) -> Option<Changes> {
         if self.is_away {
             return None;
         }
-        let mut changes =
-            Changes { journal: self.journal, gone_before: self.gone_before, ..Changes::default() };
-        for Adopted { row, segments } in self.adopted.iter().take(rows_max) {
-            changes.rows.push(row.clone());
-            changes.segments.extend(segments.iter().map(|segment| (row.journal, *segment)));
-        }
-        self.adopted_handed = changes.rows.len();
-        let is_due = |block: &&heads::Block| block.end <= self.committed.0;
-        let left = rows_max - self.adopted_handed;
-        let own = self.heads.sealed.iter().take(left).take_while(is_due);
-        changes.rows.extend(own.map(|block| self.heads.row(block, self.journal)));
-        self.handed = changes.rows.len() - self.adopted_handed;
+        self.gather(more);
+        let mut changes = std::mem::take(&mut self.gathered);
+        (changes.journal, changes.gone_before) = (self.journal, self.gone_before);
         changes.moves = self.moves.hand_out(MOVES_MAX, self.committed);
-        let rows = changes.rows[self.adopted_handed..].iter().flat_map(|row| &row.slots);
+        let own = self.gathered_held.iter().map(|(segment, _)| *segment);
         let moves = changes.moves.iter().filter(|moved| moved.journal == self.journal);
-        let positions = rows.map(|slot| slot.position.0).chain(moves.map(|moved| moved.position.0));
-        let segments: Vec<_> = positions.filter_map(|position| self.memory.segment_of(position)).collect();
-        changes.segments.extend(segments.into_iter().map(|base| (self.journal, Position(base))));
+        let moves = moves.filter_map(|moved| self.memory.segment_of(moved.position.0));
+        changes.segments.extend(own.chain(moves).map(|base| (self.journal, Position(base))));
         changes.segments.sort_unstable();
         changes.segments.dedup();
         changes.indexed_to = self.indexed_with(&changes);
@@ -303,20 +343,19 @@ impl Archive {
     pub fn changes_done(&mut self, changes: &Changes, is_committed: bool) {
         self.is_away = false;
         let adopted = std::mem::take(&mut self.adopted_handed);
-        self.handed = 0;
+        let own = std::mem::take(&mut self.handed);
+        let held = std::mem::take(&mut self.gathered_held);
         if is_committed {
             for adopted in self.adopted.drain(..adopted) {
                 self.tallies.answer(adopted.row.journal);
             }
             self.indexed_to = changes.indexed_to;
-            for row in &changes.rows[adopted..] {
-                self.heads.drop_sealed();
-                for slot in &row.slots {
-                    self.memory.take(slot.position.0, slot.held_bytes());
-                }
+            (0..own).for_each(|_| self.heads.drop_sealed());
+            for (segment, SegmentTally { records, bytes, .. }) in held {
+                self.memory.take(segment, records, bytes);
             }
             for moved in &changes.moves {
-                self.memory.take(moved.position.0, u64::from(moved.words) * 8);
+                self.memory.take(moved.position.0, 1, u64::from(moved.words) * 8);
             }
             if self.gone_before == changes.gone_before {
                 self.gone_before = None;
@@ -360,5 +399,16 @@ impl Archive {
         };
         let oldest = tallies.into_iter().filter_map(|tally| tally.0.iter().find(held));
         oldest.min_by_key(|(base, _)| *base).map(|(_, tally)| Sequence(tally.newest))
+    }
+
+    /// Segments of which blocks in memory hold something.
+    #[cfg(test)]
+    fn memory_held(&self) -> Vec<u64> {
+        self.memory
+            .0
+            .iter()
+            .filter(|(_, held)| held.records > 0 || held.bytes > 0)
+            .map(|(base, _)| *base)
+            .collect()
     }
 }

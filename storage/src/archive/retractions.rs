@@ -224,7 +224,7 @@ impl Archive {
     /// A retraction is needed no longer.
     pub(super) fn release(&mut self, retraction: &Retraction) {
         if retraction.journal == self.journal {
-            self.memory.take(retraction.slot.position.0, retraction.slot.text_bytes());
+            self.memory.take(retraction.slot.position.0, 1, retraction.slot.text_bytes());
         } else {
             self.tallies.answer(retraction.journal);
         }

@@ -71,10 +71,10 @@ impl Tally {
         self.at_or_before(position).map(|at| self.0[at].0)
     }
 
-    /// Takes a message out.
-    pub(super) fn take(&mut self, position: u64, bytes: u64) {
+    /// Takes messages out of the segment in which this position lies.
+    pub(super) fn take(&mut self, position: u64, records: u64, bytes: u64) {
         if let Some(at) = self.at_or_before(position) {
-            self.0[at].1.take(1, bytes);
+            self.0[at].1.take(records, bytes);
         }
     }
 

@@ -60,8 +60,10 @@ pub struct Upkeep {
     preparing: Option<Position>,
     /// Erased texts that leave the disk.
     pub(super) erasure: erasure::Erasure,
-    /// When rows are written next: a while after the last ones, and a longer one after they could not be.
+    /// When rows are written next, unless many are due before: a while after the last ones.
     pub(super) write_after_ms: u64,
+    /// When rows that could not be written are tried again.
+    pub(super) retry_after_ms: u64,
     /// How much of the log was in use when it last let go of a file, and when that was.
     pressed_at: u64,
     pressed_ms: u64,
@@ -89,6 +91,7 @@ impl Default for Upkeep {
             preparing: None,
             erasure: erasure::Erasure::default(),
             write_after_ms: 0,
+            retry_after_ms: 0,
             pressed_at: 0,
             pressed_ms: 0,
             has_pressed: false,

@@ -219,6 +219,35 @@ fn changes_that_fail_are_given_again() {
 }
 
 #[test]
+fn changes_that_are_gathered_in_pieces_are_those_that_are_taken_at_once() {
+    let mut house = House::new();
+    for number in 0..64 * 9 + 7 {
+        house.say(ANNA, BEN, &number.to_string());
+    }
+    house.commit();
+    let archive = house.logs[0].second_mut();
+    let at_once = archive.take_changes(usize::MAX).unwrap();
+    archive.changes_done(&at_once, false);
+    let mut pieces = Vec::new();
+    while let piece @ 1.. = archive.gather(4) {
+        pieces.push(piece);
+    }
+    assert_eq!((pieces, archive.gathered()), (vec![4, 4, 4, 4, 2], 18));
+    // What is said meanwhile is of the next ones, and a purge leaves alone what is on its way.
+    house.say(ANNA, BEN, "later");
+    let archive = house.logs[0].second_mut();
+    let gathered = archive.take_changes(0).unwrap();
+    assert_eq!(gathered, at_once);
+    assert_eq!((archive.gather(1), archive.gathered()), (0, 0), "nothing while it is away");
+    archive.changes_done(&gathered, false);
+    // Nothing of the segments is let go before it is committed, and all of it after that.
+    house.flush();
+    assert_eq!(house.texts(house.query(BEN)).len(), 64 * 9 + 8);
+    assert_eq!(house.logs[0].second().load().messages, 0);
+    assert!(house.logs[0].second().memory_held().is_empty());
+}
+
+#[test]
 fn an_actor_that_is_gone_has_no_archive_and_gets_none() {
     let mut house = House::new();
     for number in 0..100 {

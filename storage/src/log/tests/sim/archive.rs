@@ -340,6 +340,11 @@ impl Run {
 
     fn write_rows(&mut self, shard: usize) {
         let most = 1 + self.random.below(8) as usize;
+        if self.random.one_in(2) {
+            // In pieces: whatever happens, happens between them as well.
+            self.logs[shard].second_mut().gather(most);
+            return;
+        }
         let Some(changes) = self.logs[shard].second_mut().take_changes(most) else { return };
         let fate = self.random.below(8);
         if fate == 0 {
