@@ -238,6 +238,7 @@ impl WriteTransaction<'_> {
     /// Writes the row of somebody who had none, and all that goes with it but the room's own row.
     fn put_affiliate(&mut self, room: &mut Room, key: &Key, row: &Affiliate) -> Result<(), DirectoryError> {
         self.put(Table::RoomAffiliations, key.bytes(), &row.encode(key))?;
+        self.count_maker(row)?;
         if let Some(nick) = nick_key(room.actor, &row.nick) {
             self.put(Table::RoomNicks, nick.bytes(), &encode_named(&nick, &row.nick, &row.jid))?;
         }
@@ -260,6 +261,7 @@ impl WriteTransaction<'_> {
         row: &Affiliate,
     ) -> Result<(), DirectoryError> {
         self.delete(Table::RoomAffiliations, key.bytes())?;
+        self.discount_maker(row)?;
         if let Some(nick) = nick_key(room.actor, &row.nick) {
             self.delete(Table::RoomNicks, nick.bytes())?;
         }

@@ -305,13 +305,16 @@ impl WriteTransaction<'_> {
             accounts.push(affiliate.account);
             true
         })?;
+        let mut makers = Vec::new();
         for account in accounts.into_iter().filter(|account| *account != ActorId::NOBODY) {
             self.delete(Table::RoomsOfAccounts, &super::account_key(account, room.actor))?;
+            makers.extend(Some(affiliate).filter(|affiliate| affiliate.maker().is_some()));
         }
         self.purge_archive(room.actor)?;
         for table in Table::OF_A_ROOM {
             self.delete_all(table, room.actor)?;
         }
+        makers.iter().try_for_each(|maker| self.discount_maker(maker))?;
         let key = room_key(&room.name)?;
         self.delete(Table::RoomsPublic, key.bytes())?;
         self.delete(Table::Rooms, key.bytes()).map(|_| ())
