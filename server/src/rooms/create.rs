@@ -65,9 +65,9 @@ pub(super) fn create(
             transaction.affiliate(&mut record, &owner)?;
             let after: After = Box::new(move |actors, env, fx| {
                 env.metrics().rooms_made.add(1);
-                let mut room = Room::new(record, actors.rooms.hasher());
+                let mut room = Room::new(record);
                 room.is_locked = true;
-                actors.rooms.put(&name, room);
+                actors.rooms.put(room);
                 let newcomer = Newcomer { affiliation: Affiliation::Owner, account, ..newcomer };
                 enter::sit_down(actors, env, fx, &name, &newcomer, &[Status::Created]);
                 Reply::Later

@@ -61,7 +61,7 @@ pub(super) fn nick_key(room: ActorId, nick: &str) -> Option<Key> {
     Key::owned(room, nick, NICK_BYTES_MAX)
 }
 
-fn counted(counts: &mut RoomCounts, affiliation: Affiliation) -> Option<&mut u64> {
+fn counted(counts: &mut RoomCounts, affiliation: Affiliation) -> Option<&mut u32> {
     match affiliation {
         Affiliation::Owner => Some(&mut counts.owners),
         Affiliation::Admin => Some(&mut counts.admins),
@@ -194,7 +194,7 @@ impl WriteTransaction<'_> {
             let is_deserted = self.rooms().is_deserted(room.actor)?;
             left.push(LeftRoom {
                 room: room.actor,
-                name: room.name,
+                name: room.name.into(),
                 was: row.affiliation,
                 heir,
                 is_deserted,

@@ -25,14 +25,16 @@
 //! | [`change`] | changing that; reserved nicks; the end of an account |
 //! | [`links`] | links that make members |
 //! | [`made`] | how many rooms an account has made |
+//! | [`rare_text`] | a text that most rooms do not have |
 
 mod affiliations;
 mod change;
 mod config;
 mod links;
+mod made;
+mod rare_text;
 mod record;
 
-mod made;
 pub use affiliations::{
     Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat,
     RemovedAffiliate,
@@ -40,6 +42,7 @@ pub use affiliations::{
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 pub use links::{LinkHash, RoomLink};
+pub use rare_text::RareText;
 pub use record::{NewRoom, REMOVALS_MAX, Room, RoomCounts, Subject};
 
 use super::accounts::other_text;

@@ -117,7 +117,7 @@ fn is_in_step(directory: &Directory) {
                 }
             }
             assert_eq!(room.counts, counts);
-            assert_eq!(rooms.name(room.actor)?.as_ref(), Some(&room.name));
+            assert_eq!(rooms.name(room.actor)?.as_deref(), Some(&*room.name));
         }
         Ok((indexed, nicks))
     });
@@ -154,7 +154,7 @@ fn a_room_is_there_after_reopening_with_all_that_it_has() {
     drop(directory);
     let directory = open(&folder.path().join("directory"));
     let found = room(&directory, "r").unwrap();
-    assert_eq!((&found.config, found.subject.as_ref()), (&config, Some(&subject)));
+    assert_eq!((&found.config, found.subject.as_deref()), (&config, Some(&subject)));
     assert_eq!((found.actor, found.created_ms, found.secret), (made.actor, 5, [3; 32]));
     assert_eq!(directory.room_vcard(found.actor).unwrap().as_deref(), Some(&b"<vCard/>"[..]));
     assert_eq!(found.counts.owners, 1);
@@ -206,7 +206,7 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
         write(&directory, move |t| {
             let config = if is_public { RoomConfig::default() } else { RoomConfig::private_group() };
             t.create_room(NewRoom {
-                config: RoomConfig { title: format!("T {name}"), ..config },
+                config: RoomConfig { title: format!("T {name}").into(), ..config },
                 ..new(name)
             })
         });
@@ -227,7 +227,7 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
         .rooms(|rooms| rooms.page(Some("a"), 9))
         .unwrap()
         .into_iter()
-        .map(|room| room.name)
+        .map(|room| room.name.into())
         .collect();
     assert_eq!(all, ["b", "c", "hidden"]);
 }
@@ -609,7 +609,7 @@ fn rooms_with_the_longest_names_are_told_apart() {
     }
     for name in &names {
         let found = room(&directory, name).unwrap();
-        assert_eq!((&found.name, found.counts.members), (name, 1));
+        assert_eq!((&*found.name, found.counts.members), (&**name, 1));
         let member = directory.rooms(|rooms| rooms.affiliate(found.actor, name, None)).unwrap();
         assert_eq!(member.map(|member| member.jid).as_ref(), Some(name));
     }
