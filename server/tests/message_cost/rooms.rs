@@ -144,7 +144,8 @@ const OCCUPANTS: usize = 1000;
 const SEAT_UNITS: u64 = work::RECIPIENT + work::WRITE;
 
 /// Units for envelopes in one iteration: they are read until they have cost enough, and a batch that is opened to its end.
-const ENVELOPES_AT_ONCE_MAX: u64 = ENVELOPE_UNITS + SEAT_UNITS * (Batch::RECIPIENTS_MAX + BROADCAST_MAX) as u64;
+const ENVELOPES_AT_ONCE_MAX: u64 =
+    ENVELOPE_UNITS + SEAT_UNITS * (Batch::RECIPIENTS_MAX + BROADCAST_MAX) as u64;
 
 /// Units for the message from one to another itself, and for what a worker does now and then.
 const BESIDE_MAX: u64 = 32;
