@@ -411,7 +411,7 @@ fn what_was_not_counted_is_counted_once() {
     });
     assert_eq!(rooms_made(&directory), counted);
     let imported = NewAccount { line: 1, local: "juliet".into(), password: "other".to_owned().into() };
-    directory.import([imported].into_iter(), std::num::NonZeroU32::MIN, 1, |_| {}).unwrap();
+    directory.import([imported], std::num::NonZeroU32::MIN, 1, |_| {}).unwrap();
     assert_eq!(rooms_made(&directory), counted, "an import leaves alone what is there");
 }
 
