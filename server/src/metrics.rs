@@ -132,6 +132,7 @@ worker_metrics! {
     room_waiting "rooms.waiting" Gauge "bytes" "Bytes of stanzas that wait for rooms that write to the directory or read their archives (rooms.waiting_kib each).";
     room_additions_asked "rooms.additions_asked" Counter "accounts" "Accounts that were made members of private groups by those who may not put them there (rooms.add, or the account's own setting), and got an invitation in place of a bookmark.";
     room_links_used "rooms.links_used" Counter "accounts" "Accounts that became members by a link (whimbrelctl room invite).";
+    room_clients "rooms.clients" Gauge "clients" "Clients that are in rooms, or have been of late, as far as the rooms' homes know them: a worker knows each once.";
     room_presences "rooms.presences" Gauge "texts" "Different presences that occupants of rooms have, or have had of late; a worker keeps each once.";
     room_gave_way "rooms.gave_way" Counter "pauses" "Times that a room for which much had waited let others of its worker have their turn first.";
     refused_rooms "refused.rooms" Counter "rooms" "Refused: rooms.per_account or rooms.created_per_hour.";

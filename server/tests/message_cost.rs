@@ -1,11 +1,14 @@
-//! What routing a chat message costs a worker in allocations, and what an idle session with stream management holds,
-//! so that neither grows unseen.
+//! What routing a chat message costs a worker in allocations, and what an idle session with stream management and a room hold,
+//! so that none of it grows unseen.
 //!
 //! The worker is the real one, with a directory and a log in a folder; only the sockets are replaced, by a driver
 //! that hands over what the clients say and drops what they hear. Everything that the worker's thread allocates while
 //! messages flow is counted, and so is each write, which is a system call with a real driver. Times are not measured, so the figures are the same on every machine; `tools/instructions`
 //! counts instructions on the same path.
 #![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "message_cost/rooms.rs"]
+mod rooms;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -252,6 +255,7 @@ impl Over {
 /// The worker with its clients logged in.
 struct Bench {
     over: Over,
+    clients: usize,
     worker: Worker<Wires>,
     /// Milliseconds.
     now: u64,
@@ -263,8 +267,18 @@ struct Bench {
 
 impl Bench {
     fn new(over: Over, managed: bool, archived: bool) -> Bench {
+        Bench::configured((over, CLIENTS), managed, archived, |_| {})
+    }
+
+    /// With so many clients, on a server that is configured otherwise.
+    fn configured(
+        (over, clients): (Over, usize),
+        managed: bool,
+        archived: bool,
+        configure: impl FnOnce(&mut Config),
+    ) -> Bench {
         let data = tempfile::tempdir().unwrap();
-        let config = Arc::new(Config {
+        let mut config = Config {
             domain: "bench.example".into(),
             data: data.path().into(),
             allow_plaintext: true,
@@ -274,12 +288,14 @@ impl Bench {
             log_mib_max: 1024,
             archive: ArchiveConfig { enabled: archived, ..ArchiveConfig::default() },
             ..Config::default()
-        });
-        let options = Options { domain: config.domain.clone(), map_bytes_max: 1 << 26, ..Options::default() };
+        };
+        configure(&mut config);
+        let config = Arc::new(config);
+        let options = Options { domain: config.domain.clone(), map_bytes_max: 1 << 28, ..Options::default() };
         let directory = Directory::open(&data.path().join("directory"), &options).unwrap();
         let credentials = Credentials::derive_with_salt("secret", NonZeroU32::MIN, &[7; SALT_BYTES]).unwrap();
         let job = Box::new(move |transaction: &mut directory::WriteTransaction<'_>| {
-            for client in 0..CLIENTS {
+            for client in 0..clients {
                 transaction.create_account(&format!("user{client}"), &credentials)?;
             }
             Ok(())
@@ -320,10 +336,11 @@ impl Bench {
         let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
         let jobs = Jobs::new(0, Backend::Inline(directory, Mutex::new(reader)), completions);
         let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
-        let wires = Wires { input: vec![Vec::new(); CLIENTS], ..Wires::default() };
+        let wires = Wires { input: vec![Vec::new(); clients], ..Wires::default() };
         let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));
         let mut bench = Bench {
             over,
+            clients,
             worker: Worker::new(wires, Core::new(actors, env, fx, vec![false]), commands),
             now: 1000,
             clock,
@@ -336,8 +353,8 @@ impl Bench {
 
     /// The clients come from the HTTP server, their handshakes behind them.
     fn hand_over(&mut self) {
-        self.worker.driver_mut().accepted = CLIENTS;
-        for client in 0..CLIENTS {
+        self.worker.driver_mut().accepted = self.clients;
+        for client in 0..self.clients {
             let peer = IpAddr::V4(Ipv4Addr::from(0x7f00_0001 + client as u32));
             let start = WebSocketStart { tls: None, came: Vec::new(), unsent: 0, peer, secured: false };
             self.worker.core_mut().welcome(Wires::conn(client), start);
@@ -363,7 +380,7 @@ impl Bench {
 
     /// Every client says the same, `{n}` being its number; the last answer must contain `expected`.
     fn say(&mut self, what: impl Fn(usize) -> String, expected: &str) {
-        for client in 0..CLIENTS {
+        for client in 0..self.clients {
             let bytes = self.over.wire(&what(client));
             self.worker.driver_mut().input[client].extend_from_slice(&bytes);
             self.turn();

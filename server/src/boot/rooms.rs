@@ -28,7 +28,7 @@ pub(crate) fn forget_temporary(
     loop {
         let page = directory.rooms(|rooms| rooms.page(after.as_deref(), PAGE))?;
         let Some(last) = page.last() else { return Ok(gone) };
-        after = Some(last.name.clone());
+        after = Some(last.name.to_string());
         let is_over =
             |room: &Room| !room.config.flags.has(RoomFlags::PERSISTENT) && !occupied.contains(&*room.name);
         let temporary: Vec<_> = page.into_iter().filter(is_over).collect();

@@ -244,6 +244,11 @@ impl Targets {
         memchr::memchr_iter(0, &self.bytes).count()
     }
 
+    /// Gives back the memory that it does not need: nobody is added to it any more.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
     /// Empties the list and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

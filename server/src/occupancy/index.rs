@@ -31,48 +31,45 @@ impl IndexedSeat {
     }
 }
 
-#[derive(Default)]
 struct Tables {
     by_nick: HashTable<u32>,
     by_seat: HashTable<IndexedSeat>,
-}
-
-/// Where occupants are, by nick and by seat.
-pub(super) struct Index {
-    /// `None`: the room has few occupants, which are searched.
-    tables: Option<Box<Tables>>,
     hasher: SeedableRandomState,
 }
 
-impl Index {
-    pub(super) fn new(hasher: SeedableRandomState) -> Index {
-        Index { tables: None, hasher }
-    }
+/// Where occupants are, by nick and by seat.
+#[derive(Default)]
+pub(super) struct Index {
+    /// `None`: the room has few occupants, which are searched.
+    tables: Option<Box<Tables>>,
+}
 
+impl Index {
     /// Where the occupant with this nick is.
     pub(super) fn nick(&self, all: &Slab<Occupant>, nick: &str) -> Option<u32> {
         let has = |occupant: &Occupant| *occupant.nick == *nick;
         let Some(tables) = &self.tables else { return search(all, has) };
-        let hash = self.hasher.hash_one(nick);
+        let hash = tables.hasher.hash_one(nick);
         tables.by_nick.find(hash, |&at| has(&all[at as usize])).copied()
     }
 
     /// Where the occupant with this seat is.
     pub(super) fn seat(&self, all: &Slab<Occupant>, local: &str, resource: &str) -> Option<u32> {
         let has = |occupant: &Occupant| {
-            *occupant.local == *local && occupant.seats.iter().any(|seat| **seat == *resource)
+            occupant.local() == local && occupant.seats.iter().any(|seat| seat.resource() == resource)
         };
         let Some(tables) = &self.tables else { return search(all, has) };
-        let hash = self.hasher.hash_one((local, resource));
+        let hash = tables.hasher.hash_one((local, resource));
         tables.by_seat.find(hash, |seat| has(&all[seat.at as usize])).map(|seat| seat.at)
     }
 
     /// An occupant is there now.
-    pub(super) fn entered(&mut self, all: &Slab<Occupant>, at: u32) {
+    pub(super) fn entered(&mut self, all: &Slab<Occupant>, at: u32, hasher: &SeedableRandomState) {
         if self.tables.is_some() {
             self.add(all, at);
         } else if all.len() > SEARCHED_MAX {
-            self.tables = Some(Box::default());
+            let (by_nick, by_seat) = (HashTable::new(), HashTable::new());
+            self.tables = Some(Box::new(Tables { by_nick, by_seat, hasher: hasher.clone() }));
             all.iter().for_each(|(at, _)| self.add(all, super::occupants::index(at)));
         }
     }
@@ -80,36 +77,36 @@ impl Index {
     fn add(&mut self, all: &Slab<Occupant>, at: u32) {
         self.add_nick(all, at);
         let occupant = &all[at as usize];
-        occupant.seats.iter().for_each(|seat| self.add_seat(&occupant.local, seat, at));
+        occupant.seats.iter().for_each(|seat| self.add_seat((seat.local(), seat.resource()), at));
     }
 
     /// An occupant has another nick, with which it is in `all`.
     pub(super) fn add_nick(&mut self, all: &Slab<Occupant>, at: u32) {
-        let (Some(tables), hasher) = (&mut self.tables, &self.hasher) else { return };
+        let Some(Tables { by_nick, hasher, .. }) = self.tables.as_deref_mut() else { return };
         let hash = |&at: &u32| hasher.hash_one(&*all[at as usize].nick);
-        tables.by_nick.insert_unique(hash(&at), at, hash);
+        by_nick.insert_unique(hash(&at), at, hash);
     }
 
     /// A seat begins.
-    pub(super) fn add_seat(&mut self, local: &str, resource: &str, at: u32) {
+    pub(super) fn add_seat(&mut self, names: (&str, &str), at: u32) {
         let Some(tables) = &mut self.tables else { return };
-        let hash = self.hasher.hash_one((local, resource));
+        let hash = tables.hasher.hash_one(names);
         tables.by_seat.insert_unique(hash, IndexedSeat::new(at, hash), IndexedSeat::hash);
     }
 
     /// An occupant will have another nick, or go.
     pub(super) fn forget_nick(&mut self, nick: &str, at: u32) {
         let Some(tables) = &mut self.tables else { return };
-        let hash = self.hasher.hash_one(nick);
+        let hash = tables.hasher.hash_one(nick);
         if let Ok(entry) = tables.by_nick.find_entry(hash, |&other| other == at) {
             entry.remove();
         }
     }
 
     /// A seat ends.
-    pub(super) fn forget_seat(&mut self, local: &str, resource: &str, at: u32) {
+    pub(super) fn forget_seat(&mut self, names: (&str, &str), at: u32) {
         let Some(tables) = &mut self.tables else { return };
-        let hash = self.hasher.hash_one((local, resource));
+        let hash = tables.hasher.hash_one(names);
         let forgotten = IndexedSeat::new(at, hash);
         if let Ok(entry) = tables.by_seat.find_entry(hash, |other| *other == forgotten) {
             entry.remove();

@@ -161,7 +161,7 @@ impl Control {
         let has = |flag| room.config.flags.has(flag);
         json!({
             "jid": format!("{}@{}", room.name, self.server.shared.rooms_domain),
-            "title": room.config.title,
+            "title": &*room.config.title,
             "actor": room.actor.to_string(),
             "created": datetime_ms(room.created_ms),
             "public": has(RoomFlags::PUBLIC),
@@ -367,7 +367,7 @@ mod tests {
             ("bookmarks", "0"),
         ];
         let config = change(&set(&pairs)).unwrap().apply(RoomConfig::default(), 9).unwrap();
-        assert_eq!((config.title.as_str(), config.history_max), ("Tea, at five", 7));
+        assert_eq!((&*config.title, config.history_max), ("Tea, at five", 7));
         assert!(config.flags.has(RoomFlags::MEMBERS_ONLY) && config.flags.has(RoomFlags::NON_ANONYMOUS));
         assert!(!config.flags.has(RoomFlags::BOOKMARKS));
         for (pairs, said) in

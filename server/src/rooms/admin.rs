@@ -84,8 +84,8 @@ fn give_lists(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_
 
 fn list_role(env: &Env, room: &Room, role: Role, out: &mut Vec<u8>) {
     for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| occupant.role == role) {
-        let resource = occupant.seats.first().map_or("", |seat| seat);
-        let jid = format!("{}/{resource}", env.bare_jid(&occupant.local));
+        let seat = occupant.seats.first();
+        let jid = format!("{}/{}", env.bare_jid(seat.local()), seat.resource());
         let item = UserItem {
             affiliation: occupant.affiliation,
             role: Some(role),
@@ -217,7 +217,7 @@ fn names_each_once(checked: &[Checked]) -> Result<(), StanzaError> {
 
 /// Whether somebody owns the room after all of these, each of which may be made alone (§10.4).
 fn keeps_owner(room: &Room, moves: &[(Moved, Option<String>)]) -> Result<(), StanzaError> {
-    let mut owners = i64::try_from(room.record.counts.owners).unwrap_or(i64::MAX);
+    let mut owners = i64::from(room.record.counts.owners);
     let mut now: HashMap<&str, Affiliation> = HashMap::new();
     for (moved, _) in moves {
         let before = now.insert(&moved.local, moved.after).unwrap_or(moved.before);
@@ -240,7 +240,7 @@ pub(super) fn has_room(env: &Env, room: &Room, moves: &[(Moved, Option<String>)]
     let counts = &room.record.counts;
     let text = if members > 0 && counts.belonging() + members > u64::from(config.members_max) {
         "as many belong to this room as may"
-    } else if bans > 0 && counts.outcasts + bans > u64::from(config.bans_max) {
+    } else if bans > 0 && u64::from(counts.outcasts) + bans > u64::from(config.bans_max) {
         "as many are banned from this room as may be"
     } else {
         return Ok(());
@@ -295,7 +295,7 @@ fn find(
 ) -> Result<(String, Option<OccupantKey>), Ack> {
     match target {
         Target::Nick(nick) => match room.occupants.by_nick(nick) {
-            Some(key) => Ok((room.occupants.get(key).local.to_string(), Some(key))),
+            Some(key) => Ok((room.occupants.get(key).local().to_owned(), Some(key))),
             None => Err(visit.refuse(env, fx, StanzaCondition::ItemNotFound)),
         },
         Target::Jid(jid) => match address::contact_here(jid.as_str(), &env.shared.domain) {

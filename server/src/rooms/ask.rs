@@ -13,6 +13,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::occupants::OccupantKey;
 use crate::occupancy::room::Room;
+use crate::occupancy::seats::Seat;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::question::{ID_BYTES_MAX, Question, Questions};
 use crate::proto::muc::{error, rules};
@@ -38,7 +39,7 @@ pub(super) fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visi
         (Some(("vCard", ns::VCARD)), Type::Get) => {
             fx.work.add(work::LOOK);
             // What strangers see: the room does not say who asks.
-            let reply = vcard::shown_to_strangers(env, fx, &room.occupants.get(asked).local);
+            let reply = vcard::shown_to_strangers(env, fx, room.occupants.get(asked).local());
             visit.reply(env, fx, reply)
         }
         (Some(_), _) => pass_on(env, fx, visit, room, (own, asked), iq),
@@ -71,10 +72,10 @@ fn pass_on(
         nick: asked.nick.to_string(),
         id: id.to_owned(),
     };
-    let sealed = questions.seal(&question, &asked.local);
-    let Some(seat) = asked.seats.first() else { return Ack::Now };
+    let seat = asked.seats.first();
+    let sealed = questions.seal(&question, seat.local());
     let from = env.occupant_jid(visit.name, Some(&asks.nick));
-    let letter = Letter { from: &from, to: (&asked.local, seat), id: &sealed, typ: visit.d.typ };
+    let letter = Letter { from: &from, to: (seat.local(), seat.resource()), id: &sealed, typ: visit.d.typ };
     if !letter.send(env, fx, &mut iq) {
         return visit.refuse(env, fx, StanzaCondition::NotAcceptable);
     }
@@ -90,10 +91,12 @@ pub(super) fn answer(actors: &Actors, env: &Env, fx: &mut Effects, visit: &Visit
     // Only of the account that was asked, and once is as good as often: a client knows what it has asked.
     let Some(question) = questions.open(id, visit.local, now_s(env)) else { return Ack::Now };
     let Some(asks) = room.occupants.by_nick(nick).map(|key| room.occupants.get(key)) else { return Ack::Now };
-    let seat = asks.seats.iter().find(|seat| questions.client(&asks.local, seat) == question.client);
+    let is_it = |seat: &&Seat| questions.client(seat.local(), seat.resource()) == question.client;
+    let seat = asks.seats.iter().find(is_it);
     let (Some(seat), Some(mut iq)) = (seat, visit.element(fx)) else { return Ack::Now };
     let from = env.occupant_jid(visit.name, Some(&question.nick));
-    let letter = Letter { from: &from, to: (&asks.local, seat), id: &question.id, typ: visit.d.typ };
+    let letter =
+        Letter { from: &from, to: (seat.local(), seat.resource()), id: &question.id, typ: visit.d.typ };
     letter.send(env, fx, &mut iq);
     Ack::Now
 }

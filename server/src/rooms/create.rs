@@ -16,10 +16,6 @@ use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::service::Reply;
 use crate::user::actors::{Actors, Effects};
 
-/// Rooms of an account, beside as many as it may make, that are looked at to count those that it has made: others can make it an
-/// owner or a member of any number, and the directory writes for nobody else meanwhile.
-const OTHERS_MAX: usize = 2048;
-
 /// Makes the room, and lets its owner in.
 pub(super) fn create(
     actors: &mut Actors,
@@ -41,7 +37,7 @@ pub(super) fn create(
         );
     }
     let (name, bare, local) = (visit.name.to_owned(), visit.bare().to_owned(), visit.local.to_owned());
-    let (secret, now_ms, most) = (env.shared.chance.bytes(), env.unix_ms(), config.per_account as usize);
+    let (secret, now_ms, most) = (env.shared.chance.bytes(), env.unix_ms(), u64::from(config.per_account));
     commit::commit(
         actors,
         env,
@@ -49,7 +45,7 @@ pub(super) fn create(
         Asker::of(visit),
         move |transaction: &mut WriteTransaction<'_>| -> Outcome {
             let account = transaction.rooms().number_of(&local)?;
-            if transaction.rooms().made_by(account, most, most.saturating_add(OTHERS_MAX))? >= most {
+            if transaction.rooms().made_by(account)? >= most {
                 return Ok(Ok(Box::new(move |_, env, _| {
                     env.metrics().refused_rooms.add(1);
                     Reply::Error(own_too_many())
@@ -69,9 +65,9 @@ pub(super) fn create(
             transaction.affiliate(&mut record, &owner)?;
             let after: After = Box::new(move |actors, env, fx| {
                 env.metrics().rooms_made.add(1);
-                let mut room = Room::new(record, actors.rooms.hasher());
+                let mut room = Room::new(record);
                 room.is_locked = true;
-                actors.rooms.put(&name, room);
+                actors.rooms.put(room);
                 let newcomer = Newcomer { affiliation: Affiliation::Owner, account, ..newcomer };
                 enter::sit_down(actors, env, fx, &name, &newcomer, &[Status::Created]);
                 Reply::Later

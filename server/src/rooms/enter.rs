@@ -1,14 +1,15 @@
 //! Entering a room (XEP-0045 §7.2), changing one's nick (§7.6) and one's presence (§7.7) in it.
 
-use smallvec::smallvec;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::rooms::RoomFlags;
 
 use crate::effects::work;
 use crate::env::Env;
+use crate::occupancy::Rooms;
 use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
 use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
+use crate::occupancy::seats::Seats;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
 use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
@@ -215,7 +216,7 @@ fn admit(
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
 fn may_have_nick(env: &Env, fx: &mut Effects, room: &Room, visit: &Visit<'_>, nick: &str) -> Result<(), Ack> {
     if let Some(other) = room.occupants.by_nick(nick)
-        && (*room.occupants.get(other).local != *visit.local || visit.seat(room).is_some())
+        && (room.occupants.get(other).local() != visit.local || visit.seat(room).is_some())
     {
         return Err(visit.refuse(env, fx, error::nick_taken()));
     }
@@ -262,8 +263,52 @@ fn tell_list(
 ) {
     if let Some(since) = since {
         let occupant = room.occupants.get(key);
-        versions::tell(env, fx, room, (&occupant.local, resource), (occupant.standing(), since));
+        versions::tell(env, fx, room, (occupant.local(), resource), (occupant.standing(), since));
     }
+}
+
+/// What was found of somebody who enters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It is there already, with another client.
+    Occupant,
+    /// Nothing.
+    Nobody,
+}
+
+/// Somebody has a seat from now on. `None`: the room is gone.
+fn take_seat(
+    actors: &mut Actors,
+    env: &Env,
+    name: &str,
+    newcomer: &Newcomer,
+) -> Option<(Found, OccupantKey)> {
+    let Newcomer { local, account, resource, nick, affiliation, .. } = newcomer;
+    let (hasher, Rooms { payloads, clients, .. }) = (actors.rooms.hasher(), &mut actors.rooms);
+    let presence = payloads.intern(&newcomer.presence);
+    let hats = payloads.intern(&newcomer.hats);
+    let seat = clients.seat(*account, (local, resource), env.home_of(local));
+    let room = actors.rooms.room_mut(name)?;
+    env.metrics().room_joins.add(1);
+    room.seats_changed();
+    if let Some(key) = room.occupants.by_nick(nick) {
+        room.occupants.add_seat(key, seat);
+        room.occupants.get_mut(key).presence = presence;
+        return Some((Found::Occupant, key));
+    }
+    env.metrics().room_occupants.add(1);
+    let occupant = Occupant {
+        nick: nick.as_str().into(),
+        seats: Seats::One(seat),
+        id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), *account),
+        affiliation: *affiliation,
+        role: rules::initial_role(*affiliation, &room.record.config),
+        seen_by: Audience::Nobody,
+        presence,
+        hats,
+        pace: Pace::default(),
+    };
+    Some((Found::Nobody, room.occupants.enter(occupant, &hasher)))
 }
 
 /// Somebody who may enter enters: it sees the others, they see it, and it hears what was said before and what the room is about.
@@ -275,39 +320,13 @@ pub(super) fn sit_down(
     newcomer: &Newcomer,
     statuses: &[Status],
 ) {
-    let presence = actors.rooms.payloads.intern(&newcomer.presence);
+    let Some((found, key)) = take_seat(actors, env, name, newcomer) else { return };
     let Some(room) = actors.rooms.room_mut(name) else { return };
-    env.metrics().room_joins.add(1);
-    let Newcomer { local, resource, nick, affiliation, .. } = newcomer;
-    room.seats_changed();
-    let found = room.occupants.by_nick(nick);
-    let key = match found {
-        Some(key) => {
-            room.occupants.add_seat(key, resource);
-            room.occupants.get_mut(key).presence = presence;
-            key
-        }
-        None => {
-            env.metrics().room_occupants.add(1);
-            room.occupants.enter(Occupant {
-                nick: nick.as_str().into(),
-                local: local.as_str().into(),
-                account: newcomer.account,
-                id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), newcomer.account),
-                affiliation: *affiliation,
-                role: rules::initial_role(*affiliation, &room.record.config),
-                seats: smallvec![resource.as_str().into()],
-                seen_by: Audience::Nobody,
-                presence,
-                hats: newcomer.hats.clone(),
-                pace: Pace::default(),
-            })
-        }
-    };
+    let Newcomer { local, resource, .. } = newcomer;
     let own = own_statuses(room, statuses);
     tell_list(env, fx, room, (key, resource), newcomer.since.as_ref());
     show::show_others(env, fx, room, key, resource);
-    if found.is_some() {
+    if found == Found::Occupant {
         Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
             env,
             fx,

@@ -210,7 +210,7 @@ fn pass_on(
     let Ok(room_jid) = Jid::parse(&jid) else { return };
     let mut written = Written::begin(Kind::Message, &jid);
     written.0.push(b'>');
-    let password = room.config().password.clone();
+    let password = String::from(&*room.config().password);
     let passed = PassedInvite {
         from: inviter,
         reason: &invitee.invite.reason,

@@ -1,9 +1,8 @@
 //! Leaving a room (XEP-0045 §7.14), on one's own or because one's seat is lost.
 
-use std::sync::Arc;
-
 use crate::env::Env;
 use crate::occupancy::occupants::{OccupantKey, SeatEnd};
+use crate::occupancy::payloads::Payload;
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
@@ -64,7 +63,7 @@ pub(super) fn remove(
     (statuses, item, is_important): (&[Status], UserItem<'_>, bool),
 ) {
     let Some(mut occupant) = room.occupants.remove(key) else { return };
-    occupant.presence = Arc::default();
+    occupant.presence = Payload::default();
     room.seats_changed();
     let shown = Shown { item, is_important, ..Shown::gone(&occupant, statuses) };
     say_goodbye(env, fx, room, &shown);

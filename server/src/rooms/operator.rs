@@ -135,8 +135,7 @@ fn begin(
 ) -> Result<(), Outcome> {
     if actors.rooms.room(name).is_none() {
         let record = env.shared.directory.room(name).map_err(|error| unreadable(name, &error))?;
-        let room = Room::new(record.ok_or(Outcome::NoSuchRoom)?, actors.rooms.hasher());
-        actors.rooms.put(name, room);
+        actors.rooms.put(Room::new(record.ok_or(Outcome::NoSuchRoom)?));
     }
     let Some(room) = actors.rooms.room(name) else { return Err(Outcome::NoSuchRoom) };
     match order {
@@ -205,6 +204,7 @@ fn set_hats(
         transaction.set_hats(record, jid.as_str(), after).map(|_| ())
     };
     let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
+        let shown = actors.rooms.payloads.intern(&shown);
         let Some(room) = actors.rooms.room_mut(name) else { return };
         for key in room.occupants.of_account(&local) {
             room.occupants.get_mut(key).hats = shown.clone();
@@ -272,7 +272,7 @@ fn occupants(env: &Env, room: &Room) -> Vec<OccupantFacts> {
             jids: occupant
                 .seats
                 .iter()
-                .map(|seat| format!("{}/{seat}", env.bare_jid(&occupant.local)))
+                .map(|seat| format!("{}/{}", env.bare_jid(seat.local()), seat.resource()))
                 .collect(),
             role: occupant.role,
         })

@@ -38,14 +38,14 @@ pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vis
     });
     let traits = visit.d.traits.without(Traits::ARCHIVED).without(Traits::RETRACTS).and(Traits::NO_COPY);
     let mut pending_ack = visit.d.pending_ack;
-    for seat in &recipient.seats {
-        let to = format!("{}/{seat}", env.bare_jid(&recipient.local));
+    for seat in recipient.seats.iter() {
+        let to = format!("{}/{}", env.bare_jid(seat.local()), seat.resource());
         let bytes = written.addressed(&to);
         let delivery = Delivery {
             traits,
             from: &from,
-            to_local: &recipient.local,
-            to_resource: Some(seat),
+            to_local: seat.local(),
+            to_resource: Some(seat.resource()),
             bytes: &bytes,
             // Once is enough for the sender to know that it is safe.
             pending_ack: pending_ack.take(),
@@ -97,7 +97,7 @@ pub(super) fn bounced(
     answerer.id.write(&mut written.0);
     written.0.extend_from_slice(b"</message>");
     let cast = written.cast(Kind::Message, Weight::Passing, &from);
-    say::to_seats(env, fx, &cast, (&recipient.local, &recipient.seats));
+    say::to_seats(env, fx, &cast, (recipient.local(), &recipient.seats));
     Ack::Now
 }
 

@@ -7,7 +7,7 @@ use whimbrel_storage::directory::rooms::Affiliation;
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
-use crate::occupancy::room::Member;
+use crate::occupancy::room::{Member, Members};
 use crate::proto::address;
 use crate::rooms::say::Written;
 use crate::rooms::speak::Said;
@@ -35,12 +35,12 @@ pub(super) fn tell_members(
     }
     let mut lists = fx.links.take_lists();
     let accounts = env.shared.push_accounts.get();
-    let may_have_device = |member: &&Member| {
-        *member.local != *said.by && accounts.is_none_or(|accounts| accounts.may_have(member.account))
+    let may_have_device = |member: &Member<'_>| {
+        member.local != said.by && accounts.is_none_or(|accounts| accounts.may_have(member.account))
     };
-    for member in room.members().into_iter().flatten().filter(may_have_device) {
+    for member in room.members().into_iter().flat_map(Members::iter).filter(may_have_device) {
         env.metrics().push_members.add(1);
-        lists[usize::from(member.home)].push_seat(&member.local, &format!("{:x}", member.account.raw()));
+        lists[usize::from(member.home)].push_seat(member.local, &format!("{:x}", member.account.raw()));
     }
     let weight = match room.config().is_private_group() {
         true => Weight::AbsentOfGroup,
@@ -54,8 +54,8 @@ fn read(
     env: &Env,
     fx: &Effects,
     room: whimbrel_storage::actor::ActorId,
-) -> Result<Box<[Member]>, whimbrel_storage::directory::DirectoryError> {
-    let mut members = Vec::new();
+) -> Result<Members, whimbrel_storage::directory::DirectoryError> {
+    let (mut members, mut count) = (Members::default(), 0);
     env.shared.directory.rooms(|rooms| {
         rooms.each_affiliate(room, |affiliate| {
             let local = address::contact_here(&affiliate.jid, &env.shared.domain);
@@ -63,11 +63,12 @@ fn read(
                 && affiliate.affiliation >= Affiliation::Member
             {
                 let home = u16::try_from(env.home_of(local)).unwrap_or(u16::MAX);
-                members.push(Member { home, account: affiliate.account, local: local.into() });
+                members.push(&Member { home, account: affiliate.account, local });
+                count += 1;
             }
             true
         })
     })?;
-    fx.work.add(work::LOOK + members.len() as u64 * work::ITEM);
-    Ok(members.into())
+    fx.work.add(work::LOOK + count * work::ITEM);
+    Ok(members)
 }

@@ -125,6 +125,7 @@ pub(super) fn rest(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str)
     actors.rooms.rest(name);
     env.metrics().rooms.set(actors.rooms.len() as u64);
     env.metrics().room_presences.set(actors.rooms.payloads.len() as u64);
+    env.metrics().room_clients.set(actors.rooms.clients.len() as u64);
 }
 
 fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
@@ -167,8 +168,7 @@ fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) -> Result<
     }
     fx.work.add(work::LOOK);
     if let Some(record) = env.shared.directory.room(name)? {
-        let room = Room::new(record, actors.rooms.hasher());
-        actors.rooms.put(name, room);
+        actors.rooms.put(Room::new(record));
     }
     Ok(())
 }

@@ -74,9 +74,10 @@ impl Written {
 
 /// Sends a stanza to everybody in the room.
 pub(super) fn to_all(env: &Env, fx: &mut Effects, room: &mut Room, cast: &Cast<'_>) {
-    let shared = &env.shared;
-    let lists = room.lists(shared.workers(), |local| shared.home_of(local));
-    fx.cast(env, cast, lists);
+    match room.lists(env.shared.workers()) {
+        Some(lists) => fx.cast(env, cast, lists),
+        None => to_those(env, fx, room, cast, |_| true),
+    }
 }
 
 /// Sends a stanza to the occupants that fit.
@@ -89,8 +90,8 @@ pub(super) fn to_those(
 ) {
     let mut lists = fx.links.take_lists();
     for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| fits(occupant)) {
-        let home = env.home_of(&occupant.local);
-        occupant.seats.iter().for_each(|seat| lists[home].push_seat(&occupant.local, seat));
+        let list = &mut lists[occupant.home()];
+        occupant.seats.iter().for_each(|seat| list.push_seat(seat.local(), seat.resource()));
     }
     fx.cast(env, cast, &lists);
     fx.links.put_lists(lists);

@@ -84,8 +84,8 @@ impl<'a> Shown<'a> {
             write_destroyed(destroyed, out);
         } else {
             let jid = sees_jid.then(|| {
-                let resource = occupant.seats.first().map_or("", |seat| seat);
-                format!("{}/{resource}", env.bare_jid(&occupant.local))
+                let seat = occupant.seats.first();
+                format!("{}/{}", env.bare_jid(seat.local()), seat.resource())
             });
             let is_renamed = self.is_gone && item.nick.is_some();
             let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role };
@@ -113,7 +113,7 @@ impl<'a> Shown<'a> {
         let written = self.write(env, room, &from, (true, true));
         let weight = if self.is_gone && self.item.nick.is_none() { Weight::End } else { Weight::Own };
         let cast = written.cast(Kind::Presence, weight, &from);
-        say::to_seats(env, fx, &cast, (&self.occupant.local, seats));
+        say::to_seats(env, fx, &cast, (self.occupant.local(), seats));
     }
 
     /// Shows it to all others who are to see it.
@@ -223,7 +223,7 @@ fn show_part(env: &Env, fx: &mut Effects, room: &Room, (key, seat): (OccupantKey
         let from = shown.from(env, room);
         let written = shown.write(env, room, &from, (sees_jids, false));
         let cast = written.cast(Kind::Presence, Weight::Presence, &from);
-        say::to_seats(env, fx, &cast, (&viewer.local, &[seat]));
+        say::to_seats(env, fx, &cast, (viewer.local(), &[seat]));
     }
 }
 

@@ -5,6 +5,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
 use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
+use crate::occupancy::payloads::Payload;
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, write_presence};
@@ -87,7 +88,7 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) 
         occupant.affiliation = after;
         if after < Affiliation::Member {
             // Hats belong to those who belong to the room.
-            occupant.hats = Box::default();
+            occupant.hats = Payload::default();
         }
         if !statuses.is_empty() {
             leave::remove(env, fx, room, key, (statuses, by.item(), true));

@@ -38,7 +38,7 @@ const ITEMS_MAX: usize = 128;
 /// Whether a room tells versions of its list.
 pub(super) fn tells(room: &Room) -> bool {
     let counts = &room.record.counts;
-    counts.belonging() + counts.outcasts <= LISTED_MAX
+    counts.belonging() + u64::from(counts.outcasts) <= LISTED_MAX
 }
 
 /// The version of the list, for an occupant that may see it.

@@ -203,18 +203,19 @@ fn hide_from(
     let newly = |jid: &JidRef<'_>| blocking::on_list(blocked, jid) && !blocking::on_list(&before, jid);
     let fits = |jid: &str| JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
     let audience = audience(actors, env, fx, account, (blocked, Change::Hides), newly);
-    let domain = env.shared.domain.clone();
+    let (domain, rooms) = (env.shared.domain.clone(), env.services().rooms);
     for key in actors.users.resources_of(account) {
         let from = actors.users.full_jid(env, key);
         let resource = actors.users.resource_mut(key);
         let mut told: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(directed) = &mut resource.directed {
-            directed.retain(|jid| {
+            directed.retain(|entity| {
+                let Some(jid) = entity.jid(rooms) else { return true };
                 // What goes to the bare JID passes by a resource that is on the list itself.
-                told.extend(resources_on(blocked, jid, &domain).into_iter().filter(|full| fits(full)));
-                let goes = fits(jid);
+                told.extend(resources_on(blocked, &jid, &domain).into_iter().filter(|full| fits(full)));
+                let goes = fits(&jid);
                 if goes {
-                    told.insert(jid.clone());
+                    told.insert((*jid).into());
                 }
                 !goes
             });

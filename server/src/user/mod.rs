@@ -9,6 +9,7 @@ pub mod carbons;
 pub mod commits;
 pub mod counts;
 pub mod delivery;
+pub mod entities;
 pub mod events;
 pub mod flow;
 pub mod inactive;

@@ -2,6 +2,8 @@
 
 mod waiting;
 
+use std::borrow::Cow;
+
 pub use waiting::Waiting;
 
 use whimbrel_storage::log::Sequence;
@@ -12,6 +14,7 @@ use crate::proto::sm::saved::{LogPlace, SmRecord};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::stanza::Kind;
+use crate::user::entities::Entity;
 use crate::user::flow::Flow;
 use crate::user::inactive::HeldStanzas;
 use crate::user::tables::{Flags, Resource, User};
@@ -34,7 +37,7 @@ pub struct ResourceRecord<'a> {
     /// What stood inside the last available presence.
     pub presence: &'a [u8],
     /// Entities that have its directed presence.
-    pub directed: Vec<&'a str>,
+    pub directed: Vec<Cow<'a, str>>,
     /// Stanzas held back while it is inactive: kind, whose next presence replaces it, the stanza.
     pub held: Vec<(Kind, Option<&'a str>, &'a [u8])>,
     /// Messages of the log that wait in the output of a client without stream management.
@@ -131,7 +134,7 @@ impl<'a> ResourceRecord<'a> {
         };
         if parts & HAS_DIRECTED != 0 {
             for _ in 0..from.count()? {
-                resource.directed.push(from.text()?);
+                resource.directed.push(Cow::Borrowed(from.text()?));
             }
         }
         if parts & HAS_HELD != 0 {
@@ -165,8 +168,14 @@ impl<'a> ResourceRecord<'a> {
 
 impl<'a> ResourceRecord<'a> {
     /// A resource of this server. `waiting` is what waits in the log for its user; `None` when a stanza of its client is
-    /// not durable yet. When the session expires is for its worker to say.
-    pub fn of(user: &'a User, resource: &'a Resource, waiting: &Waiting) -> Option<ResourceRecord<'a>> {
+    /// not durable yet. `rooms` is the domain of the server's rooms, if it has any. When the session expires is for its worker to say.
+    pub fn of(
+        user: &'a User,
+        resource: &'a Resource,
+        waiting: &Waiting,
+        rooms: Option<&str>,
+    ) -> Option<ResourceRecord<'a>> {
+        let directed = resource.directed.iter().flat_map(|known| known.iter());
         let mut record = ResourceRecord {
             account: user.id.raw(),
             local: &user.local,
@@ -175,7 +184,7 @@ impl<'a> ResourceRecord<'a> {
             priority: resource.priority,
             flags: resource.flags.bits(),
             presence: &resource.presence,
-            directed: resource.directed.iter().flat_map(|list| list.iter().map(|name| &**name)).collect(),
+            directed: directed.filter_map(|entity| entity.jid(rooms)).collect(),
             held: resource.held.iter().flat_map(|held| held.save()).collect(),
             ..ResourceRecord::default()
         };
@@ -190,13 +199,14 @@ impl<'a> ResourceRecord<'a> {
         Some(record)
     }
 
-    /// Makes a new resource what this one was, but for its flow.
-    pub fn restore(&self, resource: &mut Resource) {
+    /// Makes a new resource what this one was, but for its flow. `rooms` is the domain of the server's rooms, if it has any.
+    pub fn restore(&self, resource: &mut Resource, rooms: Option<&str>) {
         resource.priority = self.priority;
         resource.flags = Flags::of_bits(self.flags);
         resource.presence = self.presence.into();
         if !self.directed.is_empty() {
-            resource.directed = Some(Box::new(self.directed.iter().map(|name| (*name).into()).collect()));
+            let entities = self.directed.iter().map(|jid| Entity::of(jid, rooms));
+            resource.directed = Some(Box::new(entities.collect()));
         }
         if !self.held.is_empty() {
             resource.held = Some(Box::new(HeldStanzas::restored(&self.held)));
@@ -238,7 +248,7 @@ impl ResourceRecord<'static> {
             blocks: true,
             priority: -5,
             flags: 0b0001_1111,
-            directed: vec!["paris@example.org", "room@example.org/x"],
+            directed: vec!["paris@example.org".into(), "room@example.org/x".into()],
             held: vec![
                 (Kind::Presence, Some("romeo@example.org/1"), b"<presence/>"),
                 (Kind::Message, None, b"<message/>"),

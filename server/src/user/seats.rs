@@ -18,6 +18,7 @@ use crate::proto::address;
 use crate::proto::muc::retraction::RoomRetraction;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
+use crate::user::entities::Entity;
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::presence::again::Part;
@@ -73,7 +74,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         let is_answer = cast.weight == Weight::Answer;
         let is_for_those_inside =
             is_said(cast.weight) || matches!(cast.weight, Weight::Passing | Weight::Presence);
-        if is_for_those_inside && !has_entered(actors, key, room_jid) {
+        if is_for_those_inside && !has_entered(actors, key, room) {
             continue;
         }
         if !is_answer && !actors.seats.lost.is_empty() && actors.seats.is_lost(key, room) {
@@ -108,8 +109,7 @@ fn target_of(cast: &Cast<'_>) -> Option<String> {
 /// Whether a client has asked to enter a room and not left it. Another one may have had its resource, and the room may not know
 /// yet that it is gone.
 fn has_entered(actors: &Actors, key: ResourceKey, room: &str) -> bool {
-    let directed = &actors.users.resource(key).directed;
-    directed.as_ref().is_some_and(|list| list.iter().any(|known| **known == *room))
+    actors.users.resource(key).is_in_room(room)
 }
 
 fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {
@@ -151,9 +151,14 @@ fn give(
 
 /// The rooms of this server in which a client is.
 pub fn rooms_of(actors: &Actors, env: &Env, key: ResourceKey) -> Vec<Box<str>> {
-    let Some(domain) = env.services().rooms else { return Vec::new() };
-    let directed = actors.users.resource(key).directed.iter().flat_map(|list| list.iter());
-    directed.filter_map(|jid| address::contact_here(jid, domain)).map(Into::into).collect()
+    let is_on = env.services().rooms.is_some();
+    let directed =
+        actors.users.resource(key).directed.iter().filter(|_| is_on).flat_map(|known| known.iter());
+    let room = |entity| match entity {
+        Entity::Room(room) => Some(room.into()),
+        Entity::Jid(_) => None,
+    };
+    directed.filter_map(room).collect()
 }
 
 /// A client has not got all presence: a room in which it is shows it again who is there, as far as they fall to this part.

@@ -102,15 +102,13 @@ pub fn of_resource((inputs, writes): (&Inputs, &Writes), fx: &Effects, resource:
         writing = writes.bytes_of(resource.conn);
     }
     let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
-    let directed = resource.directed.iter().flat_map(|list| list.iter());
     Use {
         output,
         input: unhandled.waiting + writing,
         unfinished: unhandled.unfinished,
         unacked: sm.map_or(0, |sm| sm.memory()),
         held: resource.held.as_ref().map_or(0, |held| held.bytes()),
-        presence: resource.presence.len()
-            + directed.map(|name| name.len() + size_of::<Box<str>>()).sum::<usize>(),
+        presence: resource.presence.len() + resource.directed.as_ref().map_or(0, |known| known.bytes()),
     }
 }
 

@@ -10,6 +10,7 @@ use whimbrel_storage::actor::ActorId;
 use crate::env::Env;
 use crate::proto::sm::StreamManagement;
 use crate::runtime::driver::ConnId;
+use crate::user::entities::{Entities, Entity};
 use crate::user::flow::Flow;
 use crate::user::inactive::HeldStanzas;
 
@@ -142,8 +143,8 @@ pub struct Resource {
     pub flags: Flags,
     /// What stood inside the last available presence; empty for a bare `<presence/>`.
     pub presence: Box<[u8]>,
-    /// Entities to which it has sent directed presence, for its later unavailable (RFC 6121 §4.6.3).
-    pub directed: Option<Box<Vec<Box<str>>>>,
+    /// Entities to which it has sent directed presence, rooms included, for its later unavailable (RFC 6121 §4.6.3).
+    pub directed: Option<Box<Entities>>,
     /// Stanzas held back while it is inactive.
     pub held: Option<Box<HeldStanzas>>,
     /// Stream management, messages on their way, its place in the log; `None` when there is nothing of these.
@@ -151,6 +152,11 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Whether its client has asked to enter a room, and not left it.
+    pub fn is_in_room(&self, room: &str) -> bool {
+        self.directed.as_ref().is_some_and(|known| known.has(Entity::Room(room)))
+    }
+
     /// Whether its client may go on with its stream after it has lost its connection (XEP-0198).
     pub fn is_resumable(&self) -> bool {
         let sm = self.flow.as_ref().and_then(|flow| flow.sm.as_ref());

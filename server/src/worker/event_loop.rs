@@ -8,8 +8,8 @@ use crate::runtime::driver::ConnId;
 use crate::session::Holds;
 use crate::worker::core::Core;
 
-/// Work units for envelopes of other workers in one iteration; a batch that is opened is read to its end.
-const ENVELOPE_UNITS: u64 = 512;
+/// Work units for envelopes of other workers, and for what rooms say, in one iteration; a batch that is opened is read to its end.
+pub const ENVELOPE_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
 const CONTACTS_SECONDS: u32 = 32;

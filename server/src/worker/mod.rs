@@ -54,6 +54,8 @@ mod turn;
 pub mod upgrade;
 mod websocket;
 
+pub use event_loop::ENVELOPE_UNITS;
+
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};

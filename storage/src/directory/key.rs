@@ -18,6 +18,7 @@
 //! room_removals         actor, version of the affiliations (8, big endian)
 //! room_links            actor, hash of a token (16)
 //! rooms_of_accounts     actor of the account, actor of the room
+//! rooms_made            actor
 //! push_devices          actor, node, as rosters
 //! push_tokens           hash of push service and token (32)
 //! stream_counts         actor, stream (8, big endian)

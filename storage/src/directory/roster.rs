@@ -57,13 +57,15 @@ impl State {
             removals: fields.number()?,
             history: History::default(),
         };
+        let mut history = Vec::with_capacity((fields.remaining() / 16).max(1));
         if fields.remaining() == 0 {
             // Written before there were incarnations.
-            state.history.0.push((0, 0));
+            history.push((0, 0));
         }
         while fields.remaining() > 0 {
-            state.history.0.push((fields.number()?, fields.number()?));
+            history.push((fields.number()?, fields.number()?));
         }
+        state.history = History(history.into_boxed_slice());
         fields.close()?;
         Ok(state)
     }

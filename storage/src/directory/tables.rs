@@ -84,6 +84,8 @@ pub enum Table {
     RoomLinks,
     /// Account and room → what the account is to the room.
     RoomsOfAccounts,
+    /// Account → how many rooms it has made and owned ever since.
+    RoomsMade,
     /// Name → title of a public room.
     RoomsPublic,
     /// Account and node → device that push services know.
@@ -106,7 +108,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -140,6 +142,7 @@ impl Table {
         Self::RoomRemovals,
         Self::RoomLinks,
         Self::RoomsOfAccounts,
+        Self::RoomsMade,
         Self::RoomsPublic,
         Self::PushDevices,
         Self::PushTokens,
@@ -152,7 +155,7 @@ impl Table {
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 20] = [
+    pub const OF_AN_ACCOUNT: [Self; 21] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -169,6 +172,7 @@ impl Table {
         Self::PubsubUsage,
         Self::NodesOfAccounts,
         Self::RoomsOfAccounts,
+        Self::RoomsMade,
         Self::PushDevices,
         Self::StreamCounts,
         Self::UploadsOfAccounts,
@@ -225,6 +229,7 @@ impl Table {
             Self::RoomRemovals => "room_removals",
             Self::RoomLinks => "room_links",
             Self::RoomsOfAccounts => "rooms_of_accounts",
+            Self::RoomsMade => "rooms_made",
             Self::RoomsPublic => "rooms_public",
             Self::PushDevices => "push_devices",
             Self::PushTokens => "push_tokens",
@@ -247,7 +252,10 @@ impl Table {
             || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
             || matches!(self, Self::PubsubMembers | Self::PubsubUsage | Self::NodesOfAccounts)
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
-            || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
+            || matches!(
+                self,
+                Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsMade | Self::RoomsPublic
+            )
             || matches!(self, Self::PushDevices | Self::PushTokens | Self::StreamCounts)
             || matches!(self, Self::UploadSlots | Self::Uploads | Self::UploadsOfAccounts)
             || matches!(self, Self::UploadUsage | Self::UploadErasures)
@@ -268,20 +276,29 @@ impl Tables {
         Ok(Self(tables.try_into().expect("there is one handle for each table")))
     }
 
-    /// Opens them; the name of the first one missing otherwise.
+    /// Opens them; the name of the first one missing otherwise. What is counted in a table that the directory was without is
+    /// counted now.
     pub(super) fn open(
         env: &Env<WithoutTls>,
         txn: &mut RwTxn<'_>,
     ) -> Result<Result<Self, &'static str>, heed::Error> {
         let mut tables = Vec::with_capacity(Table::ALL.len());
+        let mut made = Vec::new();
         for table in Table::ALL {
             match env.open_database(txn, Some(table.name()))? {
                 Some(handle) => tables.push(handle),
-                None if table.came_later() => tables.push(env.create_database(txn, Some(table.name()))?),
+                None if table.came_later() => {
+                    tables.push(env.create_database(txn, Some(table.name()))?);
+                    made.push(table);
+                }
                 None => return Ok(Err(table.name())),
             }
         }
-        Ok(Ok(Self(tables.try_into().expect("there is one handle for each table"))))
+        let tables = Self(tables.try_into().expect("there is one handle for each table"));
+        if made.contains(&Table::RoomsMade) {
+            tables.count_rooms_made(txn)?;
+        }
+        Ok(Ok(tables))
     }
 
     /// Opens them to be read only; the name of the first one missing otherwise.

@@ -58,17 +58,19 @@ impl FromStr for RosterVersion {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct History(
     /// Incarnation, and the number of its first change, in order.
-    pub(super) Vec<(u64, u64)>,
+    pub(super) Box<[(u64, u64)]>,
 );
 
 impl History {
     /// A change is made.
     pub(super) fn note(&mut self, version: RosterVersion) {
         if self.0.last().is_none_or(|(incarnation, _)| *incarnation != version.incarnation) {
-            self.0.push((version.incarnation, version.number));
-            if self.0.len() > INCARNATIONS_MAX {
-                self.0.remove(0);
+            let mut all = std::mem::take(&mut self.0).into_vec();
+            all.push((version.incarnation, version.number));
+            if all.len() > INCARNATIONS_MAX {
+                all.remove(0);
             }
+            self.0 = all.into_boxed_slice();
         }
     }
 

@@ -145,7 +145,7 @@ impl ConfigChange {
         ];
         for (new, text) in texts {
             if let Some(new) = new {
-                text.clone_from(new);
+                *text = new.as_str().into();
             }
         }
         match self.protected {

@@ -66,7 +66,7 @@ pub fn form(config: &RoomConfig, state: &RoomState<'_>) -> Element {
         .field(line("muc#roomconfig_roomname", &config.title));
     let said = [
         ("muc#roominfo_subject", state.subject),
-        ("muc#roominfo_lang", &config.language),
+        ("muc#roominfo_lang", &*config.language),
         ("muc#roominfo_avatarhash", state.avatar),
     ];
     for (name, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {

@@ -13,9 +13,13 @@ const CODE_BYTES: usize = 18;
 /// Characters of an id.
 pub const ID_CHARS: usize = CODE_BYTES / 3 * 4;
 
-/// The id of an occupant: 24 characters that need no escaping.
+/// The id of an occupant: 24 characters that need no escaping, kept as what they stand for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub struct OccupantId([u8; ID_CHARS]);
+pub struct OccupantId([u8; CODE_BYTES]);
+
+/// The characters of an id.
+#[derive(Clone, Copy, Debug)]
+pub struct OccupantIdText([u8; ID_CHARS]);
 
 /// Makes the ids of a room's occupants.
 pub struct OccupantIds(ring::hmac::Key);
@@ -38,22 +42,29 @@ impl OccupantIds {
         context.update(&account.raw().to_be_bytes());
         context.update(jid.as_bytes());
         let code = context.sign();
-        let mut id = [0; ID_CHARS];
-        let written = URL_SAFE_NO_PAD.encode_slice(&code.as_ref()[..CODE_BYTES], &mut id);
-        debug_assert_eq!(written, Ok(ID_CHARS));
-        OccupantId(id)
+        OccupantId(*code.as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
     }
 }
 
 impl OccupantId {
     /// Its characters.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    pub fn text(&self) -> OccupantIdText {
+        let mut text = [0; ID_CHARS];
+        let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text);
+        debug_assert_eq!(written, Ok(ID_CHARS));
+        OccupantIdText(text)
     }
 
     /// Appends `<occupant-id/>`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        push(out, &["<occupant-id xmlns='", ns::OCCUPANT_ID, "' id='", self.as_str(), "'/>"]);
+        push(out, &["<occupant-id xmlns='", ns::OCCUPANT_ID, "' id='", self.text().as_str(), "'/>"]);
+    }
+}
+
+impl OccupantIdText {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -73,10 +84,10 @@ mod tests {
             OccupantIds::new(&[8; 32]).of("a@x", ActorId::user(1)),
         ];
         assert!(others.iter().all(|other| *other != id), "{others:?}");
-        assert!(id.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+        assert!(id.text().as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
         let mut out = Vec::new();
         id.write(&mut out);
-        let expected = format!("<occupant-id xmlns='urn:xmpp:occupant-id:0' id='{}'/>", id.as_str());
-        assert_eq!((String::from_utf8(out).unwrap(), id.as_str().len()), (expected, 24));
+        let expected = format!("<occupant-id xmlns='urn:xmpp:occupant-id:0' id='{}'/>", id.text().as_str());
+        assert_eq!((String::from_utf8(out).unwrap(), id.text().as_str().len()), (expected, 24));
     }
 }

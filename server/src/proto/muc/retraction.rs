@@ -345,7 +345,7 @@ mod tests {
         let moderated = retracted.find("moderated", ns::MODERATION).unwrap();
         assert_eq!(moderated.attribute("by"), Some("hall@c.x/N'urse"));
         let by = moderated.find("occupant-id", ns::OCCUPANT_ID).and_then(|id| id.attribute("id"));
-        assert_eq!(by, Some(occupant().as_str()));
+        assert_eq!(by, Some(occupant().text().as_str()));
         assert_eq!(retracted.find("reason", ns::RETRACTION).unwrap().content(), "a & b");
 
         let own = RoomRetraction::read(RETRACT.as_bytes()).unwrap();

@@ -54,8 +54,8 @@ impl World {
         let room = self.workers[home].core().actors().rooms.room(address::local_of(jid));
         let occupants = room.into_iter().flat_map(|room| room.occupants.iter());
         let seats = occupants.flat_map(|(_, occupant)| {
-            let user = user_of(&format!("{}@{}", occupant.local, self.shared.domain));
-            occupant.seats.iter().filter_map(move |seat| Some((user?, seat.to_string())))
+            let user = user_of(&format!("{}@{}", occupant.local(), self.shared.domain));
+            occupant.seats.iter().filter_map(move |seat| Some((user?, seat.resource().to_owned())))
         });
         seats.collect()
     }

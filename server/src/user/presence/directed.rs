@@ -12,6 +12,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::blocking;
 use crate::user::delivery;
+use crate::user::entities::{Entities, Entity};
 use crate::user::inbound::Inbound;
 use crate::user::presence::{presence_to, probe, write};
 use crate::user::share;
@@ -35,15 +36,16 @@ pub fn may_go(
         }
         return false;
     }
-    let name = to.to_jid().as_str().to_owned();
+    let jid = to.to_jid();
+    let entity = Entity::Jid(jid.as_str());
     match inbound.typ {
-        Type::Available if !remember(actors, env, fx, inbound.sender, &own, &name) => {
+        Type::Available if !remember(actors, env, fx, inbound.sender, (&own, entity)) => {
             let text = "this session has sent directed presence to too many entities";
             let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
             inbound.refuse(env, fx, error);
             return false;
         }
-        Type::Unavailable => forget(&mut actors.users, inbound.sender, &name),
+        Type::Unavailable => forget(&mut actors.users, inbound.sender, entity),
         Type::Probe if own != local && !probe::may_ask(&actors.under_way, env, &own, local) => return false,
         _ => {}
     }
@@ -65,9 +67,9 @@ pub fn may_enter(
         inbound.refuse(env, fx, blocking::own_block_error());
         return false;
     }
-    let name = env.room_jid(room);
+    let entity = Entity::Room(room);
     match inbound.typ {
-        Type::Available if !remember(actors, env, fx, inbound.sender, &own, &name) => {
+        Type::Available if !remember(actors, env, fx, inbound.sender, (&own, entity)) => {
             let text = "this session is in as many rooms as it may";
             let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
             inbound.refuse(env, fx, error);
@@ -75,49 +77,48 @@ pub fn may_enter(
         }
         Type::Available | Type::Error => true,
         Type::Unavailable => {
-            forget(&mut actors.users, inbound.sender, &name);
+            forget(&mut actors.users, inbound.sender, entity);
             true
         }
         _ => false,
     }
 }
 
-/// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached, or the account
+/// Notes that an entity has the presence of this resource of an account. `false` when `limits.directed_presence` is reached, or the account
 /// may hold no more.
 fn remember(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
     key: ResourceKey,
-    own: &str,
-    name: &str,
+    (own, entity): (&str, Entity<'_>),
 ) -> bool {
     let limit = env.config.limits.directed_presence as usize;
     let resource = actors.users.resource(key);
-    if resource.directed.as_ref().is_some_and(|list| list.iter().any(|known| **known == *name)) {
+    if resource.directed.as_ref().is_some_and(|known| known.has(entity)) {
         return true;
     }
     // §4.6.3: who is subscribed to an available resource will hear of its end by broadcast.
-    if resource.flags.has(Flags::AVAILABLE) && is_subscriber(actors, env, own, name) {
+    if resource.flags.has(Flags::AVAILABLE) && is_subscriber(actors, env, own, entity) {
         return true;
     }
-    if !share::has(actors, env, fx, key, name.len()) {
+    if !share::has(actors, env, fx, key, Entities::bytes_of(entity)) {
         env.metrics().refused_account_memory.add(1);
         return false;
     }
-    let list = actors.users.resource_mut(key).directed.get_or_insert_default();
-    if list.len() >= limit {
+    let known = actors.users.resource_mut(key).directed.get_or_insert_default();
+    if known.count() >= limit {
         return false;
     }
-    list.push(name.into());
+    known.push(entity);
     true
 }
 
-fn forget(users: &mut Users, key: ResourceKey, name: &str) {
+fn forget(users: &mut Users, key: ResourceKey, entity: Entity<'_>) {
     let directed = &mut users.resource_mut(key).directed;
-    if let Some(list) = directed {
-        list.retain(|known| **known != *name);
-        if list.is_empty() {
+    if let Some(known) = directed {
+        known.retain(|other| other != entity);
+        if known.is_empty() {
             *directed = None;
         }
     }
@@ -133,18 +134,19 @@ pub fn end(
     shown: &Broadcast<'_>,
     broadcast: bool,
 ) {
-    let Some(list) = actors.users.resource_mut(key).directed.take() else { return };
+    let Some(known) = actors.users.resource_mut(key).directed.take() else { return };
     let own = actors.users.local_of(key).to_owned();
-    for to in *list {
-        if !(broadcast && is_subscriber(actors, env, &own, &to)) {
-            send_in_order(actors, env, fx, shown, &to);
+    for entity in known.iter() {
+        if !(broadcast && is_subscriber(actors, env, &own, entity)) {
+            send_in_order(actors, env, fx, shown, entity);
         }
     }
 }
 
 /// Whether presence that `own` broadcasts reaches this entity: the user's own account, or a contact who is subscribed.
-fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
-    let bare = address::bare_of(name);
+fn is_subscriber(actors: &Actors, env: &Env, own: &str, entity: Entity<'_>) -> bool {
+    let Entity::Jid(jid) = entity else { return false };
+    let bare = address::bare_of(jid);
     let Some(contact) = address::contact_here(bare, &env.shared.domain) else { return false };
     if contact == own {
         return true;
@@ -158,13 +160,14 @@ fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
 }
 
 /// Sends an unavailable presence behind what the same user has sent before.
-fn send_in_order(actors: &mut Actors, env: &Env, fx: &mut Effects, shown: &Broadcast<'_>, to: &str) {
+fn send_in_order(actors: &mut Actors, env: &Env, fx: &mut Effects, shown: &Broadcast<'_>, to: Entity<'_>) {
     let &Broadcast { from, payload: tail, .. } = shown;
-    let Ok(jid) = JidRef::parse(to) else { return };
+    let Some(name) = to.jid(env.services().rooms) else { return };
+    let Ok(jid) = JidRef::parse(&name) else { return };
     let Some(local) = jid.local() else { return };
     let mut bytes = Vec::with_capacity(tail.len() + 128);
-    write(from, to, tail, &mut bytes);
-    if address::is_room(&jid, env.services().rooms) {
+    write(from, &name, tail, &mut bytes);
+    if matches!(to, Entity::Room(_)) {
         let unavailable = presence_to(Type::Unavailable, from, local, &bytes);
         return fx.route_to_room(env, &unavailable);
     }

@@ -183,11 +183,10 @@ fn client_of(device: &Device) -> ClientType {
 
 /// Who of a user's clients is in a room and hears what is said there.
 fn listeners(users: &Users, user: Option<UserKey>, room: &str) -> Listeners {
-    let mut found = Listeners::default();
+    let (mut found, room_name) = (Listeners::default(), address::local_of(room));
     for &key in user.iter().flat_map(|user| &users.user(*user).resources) {
         let resource = users.resource(key);
-        let has_entered = || resource.directed.iter().flat_map(|list| list.iter()).any(|jid| **jid == *room);
-        if resource.conn == ConnId::NONE || !has_entered() {
+        if resource.conn == ConnId::NONE || !resource.is_in_room(room_name) {
             continue;
         }
         let is_active = !resource.flags.has(Flags::INACTIVE);

@@ -5,6 +5,7 @@ use super::*;
 use crate::proto::sm::{StreamId, StreamManagement, Unacked};
 use crate::simulation::{Settings, World};
 use crate::stanza::Kind;
+use crate::user::entities::Entity;
 use crate::user::flow::Outgoing;
 use crate::user::inputs::Unhandled;
 use crate::user::tables::Users;
@@ -61,7 +62,7 @@ fn every_part_is_in_the_sum() {
         assert!(inactive::hold(actors, env, fx, key, &held));
         let resource = actors.users.resource_mut(key);
         resource.presence = vec![b'p'; 50].into();
-        resource.directed = Some(Box::new(vec!["b@x".into()]));
+        resource.directed = Some(Box::new([Entity::Jid("b@x")].into_iter().collect()));
         for n in 0..3 {
             let copies = (ActorCopy::queued(ActorId::user(7)), None);
             let outcome = actors.commits.append(copies, n, b"message", None, &env.shared.metrics[0]);
@@ -72,7 +73,7 @@ fn every_part_is_in_the_sum() {
         assert_eq!((output, input, unfinished), (111, 1_000, 20_000));
         assert!((3_000..4_000).contains(&unacked), "{unacked}");
         assert!((400..600).contains(&held), "{held}");
-        assert_eq!(presence, 50 + 3 + size_of::<Box<str>>());
+        assert_eq!(presence, 50 + 3 + size_of::<u16>());
         assert!((40..600).contains(&sum.index), "{}", sum.index);
         assert_eq!(sum.total(), sum.resources.total() + sum.index);
         assert_eq!(sum.beyond, sum.resources.total() - part(env));

@@ -367,7 +367,7 @@ impl Core {
         archive::load_preferences(actors, env, fx, (account, record.local));
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
-        record.restore(resource);
+        record.restore(resource, env.services().rooms);
         if let Ok(hash) = record.caps.try_into() {
             actors.interests.restore_of((key, record.local), hash, env.config.limits.caps_hashes as usize);
         }

@@ -158,8 +158,8 @@ impl Core {
         resource: &'a Resource,
         waiting: &Waiting,
     ) -> Result<ResourceRecord<'a>, String> {
-        let mut record =
-            ResourceRecord::of(user, resource, waiting).ok_or("a stream is not at rest after all")?;
+        let record = ResourceRecord::of(user, resource, waiting, self.env.services().rooms);
+        let mut record = record.ok_or("a stream is not at rest after all")?;
         let expiry = resource.flow.as_ref().and_then(|flow| flow.expiry);
         record.expiry_ms = expiry.and_then(|timer| self.timers.deadline(timer)).map(|at| at.0);
         Ok(record)

@@ -61,7 +61,7 @@ pub(super) fn nick_key(room: ActorId, nick: &str) -> Option<Key> {
     Key::owned(room, nick, NICK_BYTES_MAX)
 }
 
-fn counted(counts: &mut RoomCounts, affiliation: Affiliation) -> Option<&mut u64> {
+fn counted(counts: &mut RoomCounts, affiliation: Affiliation) -> Option<&mut u32> {
     match affiliation {
         Affiliation::Owner => Some(&mut counts.owners),
         Affiliation::Admin => Some(&mut counts.admins),
@@ -194,7 +194,7 @@ impl WriteTransaction<'_> {
             let is_deserted = self.rooms().is_deserted(room.actor)?;
             left.push(LeftRoom {
                 room: room.actor,
-                name: room.name,
+                name: room.name.into(),
                 was: row.affiliation,
                 heir,
                 is_deserted,
@@ -238,6 +238,7 @@ impl WriteTransaction<'_> {
     /// Writes the row of somebody who had none, and all that goes with it but the room's own row.
     fn put_affiliate(&mut self, room: &mut Room, key: &Key, row: &Affiliate) -> Result<(), DirectoryError> {
         self.put(Table::RoomAffiliations, key.bytes(), &row.encode(key))?;
+        self.count_maker(row)?;
         if let Some(nick) = nick_key(room.actor, &row.nick) {
             self.put(Table::RoomNicks, nick.bytes(), &encode_named(&nick, &row.nick, &row.jid))?;
         }
@@ -260,6 +261,7 @@ impl WriteTransaction<'_> {
         row: &Affiliate,
     ) -> Result<(), DirectoryError> {
         self.delete(Table::RoomAffiliations, key.bytes())?;
+        self.discount_maker(row)?;
         if let Some(nick) = nick_key(room.actor, &row.nick) {
             self.delete(Table::RoomNicks, nick.bytes())?;
         }

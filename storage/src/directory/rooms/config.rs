@@ -1,5 +1,6 @@
 //! What a room can be configured to (XEP-0045 §10.2, §15.5.3).
 
+use super::rare_text::RareText;
 use crate::directory::codec::{Decoder, Encoder};
 
 /// What a room does or does not do, each yes or no.
@@ -134,13 +135,13 @@ pub struct RoomConfig {
     /// Most messages of history that a client gets when it enters.
     pub history_max: u32,
     /// Name, for people.
-    pub title: String,
+    pub title: RareText,
     /// Description.
-    pub description: String,
+    pub description: RareText,
     /// Language of the conversation (RFC 5646); empty for none.
-    pub language: String,
+    pub language: RareText,
     /// What is asked for at the door; empty: nothing. Owners can read it in the form.
-    pub password: String,
+    pub password: RareText,
 }
 
 impl Default for RoomConfig {
@@ -152,10 +153,10 @@ impl Default for RoomConfig {
             lists_for: RoleSet::EVERYBODY,
             users_max: 0,
             history_max: 20,
-            title: String::new(),
-            description: String::new(),
-            language: String::new(),
-            password: String::new(),
+            title: RareText::default(),
+            description: RareText::default(),
+            language: RareText::default(),
+            password: RareText::default(),
         }
     }
 }
@@ -216,7 +217,7 @@ impl RoomConfig {
         let (presence_of, lists_for) = (roles()?, roles()?);
         let mut count = || u32::try_from(fields.number()?).map_err(|_| "too great a number");
         let (users_max, history_max) = (count()?, count()?);
-        let mut text = || fields.text().map(str::to_owned);
+        let mut text = || fields.text().map(RareText::from);
         let (title, description, language, password) = (text()?, text()?, text()?, text()?);
         let flags = RoomFlags(flags);
         Ok(Self {

@@ -8,6 +8,7 @@
 //! room_removals       room, version         who has lost an affiliation then
 //! room_links          room, hash of a token link that makes members
 //! rooms_of_accounts   account, room         what the account is to the room
+//! rooms_made          account               how many rooms it has made and owned ever since
 //! rooms_public        name                  the title, for the list of public rooms
 //! ```
 //! A room is an actor with a number that no other room ever had: what lies under it, its archive included, goes with it, and
@@ -23,11 +24,15 @@
 //! | [`affiliations`] | who belongs to it, and since which version (XEP-0463) |
 //! | [`change`] | changing that; reserved nicks; the end of an account |
 //! | [`links`] | links that make members |
+//! | [`made`] | how many rooms an account has made |
+//! | [`rare_text`] | a text that most rooms do not have |
 
 mod affiliations;
 mod change;
 mod config;
 mod links;
+mod made;
+mod rare_text;
 mod record;
 
 pub use affiliations::{
@@ -37,6 +42,7 @@ pub use affiliations::{
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 pub use links::{LinkHash, RoomLink};
+pub use rare_text::RareText;
 pub use record::{NewRoom, REMOVALS_MAX, Room, RoomCounts, Subject};
 
 use super::accounts::other_text;
@@ -181,29 +187,6 @@ impl RoomsView<'_> {
             rooms.push(RoomOfAccount { room, name, affiliation, jid: jid.to_owned() });
         }
         Ok(rooms)
-    }
-
-    /// How many rooms an account has made and owned ever since, counted up to `max`. Others that it owns count for nothing: anybody
-    /// can make it an owner, of more rooms than are to be looked at. So no more than `looks_max` of its rooms are, and it may have
-    /// made others.
-    ///
-    /// # Errors
-    /// The directory cannot be read or is damaged.
-    pub fn made_by(&self, account: ActorId, max: usize, looks_max: usize) -> Result<usize, DirectoryError> {
-        let mut made = 0;
-        for row in self.view.prefixed(Table::RoomsOfAccounts, &account.key())?.take(looks_max) {
-            let (key, value) = row?;
-            let decoded = decode_of_account(key, value);
-            let (room, affiliation, jid) = decoded.map_err(damaged(Table::RoomsOfAccounts, key))?;
-            if affiliation == Affiliation::Owner {
-                let row = self.row(room, jid)?;
-                made += usize::from(row.is_some_and(|row| row.version == affiliations::FIRST_VERSION));
-            }
-            if made >= max {
-                break;
-            }
-        }
-        Ok(made)
     }
 
     /// The number of an account; [`ActorId::NOBODY`] for none.

@@ -40,20 +40,20 @@ pub struct Subject {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RoomCounts {
     /// Owners.
-    pub owners: u64,
+    pub owners: u32,
     /// Admins.
-    pub admins: u64,
+    pub admins: u32,
     /// Members.
-    pub members: u64,
+    pub members: u32,
     /// Those who are banned.
-    pub outcasts: u64,
+    pub outcasts: u32,
 }
 
 impl RoomCounts {
     /// All who may enter a room for members.
     #[must_use]
     pub const fn belonging(&self) -> u64 {
-        self.owners + self.admins + self.members
+        self.owners as u64 + self.admins as u64 + self.members as u64
     }
 }
 
@@ -70,11 +70,11 @@ pub struct NewRoom<'a> {
     pub now_ms: u64,
 }
 
-/// A room.
+/// A room. The server has one in memory for each room that somebody is in, so what few rooms have takes no room in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Room {
     /// Localpart of its address.
-    pub name: String,
+    pub name: Box<str>,
     /// Its number, which no other room ever had.
     pub actor: ActorId,
     /// When it was made, milliseconds since 1970.
@@ -84,7 +84,7 @@ pub struct Room {
     /// What it is configured to.
     pub config: RoomConfig,
     /// `None`: none was ever set.
-    pub subject: Option<Subject>,
+    pub subject: Option<Box<Subject>>,
     /// How many belong to it.
     pub counts: RoomCounts,
     /// Counts the changes of affiliations.
@@ -95,6 +95,8 @@ pub struct Room {
     pub(super) removals: u64,
     pub(super) history: History,
 }
+
+const _: () = assert!(size_of::<Room>() <= 176);
 
 impl Room {
     /// The version of its affiliations.
@@ -123,13 +125,13 @@ impl Room {
         fields.text(&self.secret);
         let counts = &self.counts;
         for number in [counts.owners, counts.admins, counts.members, counts.outcasts] {
-            fields.number(number);
+            fields.number(number.into());
         }
         for number in [self.version, self.floor, self.removals] {
             fields.number(number);
         }
         fields.count(self.history.0.len());
-        for (incarnation, first) in &self.history.0 {
+        for (incarnation, first) in &*self.history.0 {
             fields.number(*incarnation);
             fields.number(*first);
         }
@@ -147,33 +149,35 @@ impl Room {
     pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
         let mut fields = Decoder::open(key, value)?;
         let name = match text_of(key, 0)? {
-            Some(name) => name.to_owned(),
-            None => fields.text()?.to_owned(),
+            Some(name) => name.into(),
+            None => fields.text()?.into(),
         };
         let (actor, created_ms) = (ActorId::from_raw(fields.number()?), fields.number()?);
         let secret = fields.bytes()?.try_into().map_err(|_| "a secret of the wrong length")?;
-        let mut numbers = [0; 7];
-        for number in &mut numbers {
-            *number = fields.number()?;
+        let mut counts = [0; 4];
+        for count in &mut counts {
+            *count = fields.number()?.try_into().map_err(|_| "more people than there can be")?;
         }
-        let [owners, admins, members, outcasts, version, floor, removals] = numbers;
-        let mut history = History::default();
+        let [owners, admins, members, outcasts] = counts;
+        let (version, floor, removals) = (fields.number()?, fields.number()?, fields.number()?);
         let incarnations = fields.count()?;
         if incarnations > fields.remaining() / 16 {
             return Err("more incarnations than there is room for");
         }
+        let mut history = Vec::with_capacity(incarnations);
         for _ in 0..incarnations {
-            history.0.push((fields.number()?, fields.number()?));
+            history.push((fields.number()?, fields.number()?));
         }
+        let history = History(history.into_boxed_slice());
         let config = RoomConfig::decode(&mut fields)?;
         let subject = match fields.byte()? {
             0 => None,
-            1 => Some(Subject {
+            1 => Some(Box::new(Subject {
                 text: fields.text()?.to_owned(),
                 nick: fields.text()?.to_owned(),
                 jid: fields.text()?.to_owned(),
                 set_ms: fields.number()?,
-            }),
+            })),
             _ => return Err("neither a subject nor none"),
         };
         fields.close()?;
@@ -253,7 +257,7 @@ impl WriteTransaction<'_> {
         }
         let count = self.view().counter(KEY_LAST_ROOM)? + 1;
         let room = Room {
-            name: new.name.to_owned(),
+            name: new.name.into(),
             actor: made(count, new.name, &new.secret)?,
             created_ms: new.now_ms,
             secret: new.secret,
@@ -291,7 +295,7 @@ impl WriteTransaction<'_> {
     /// [`DirectoryError::Size`] for a text longer than a value may be; the directory is damaged or cannot be written.
     pub fn set_room_subject(&mut self, room: &mut Room, subject: Subject) -> Result<(), DirectoryError> {
         check_size("the subject", subject.text.len())?;
-        room.subject = Some(subject);
+        room.subject = Some(Box::new(subject));
         self.write_room(room)
     }
 
@@ -301,13 +305,16 @@ impl WriteTransaction<'_> {
     /// The directory is damaged or cannot be written.
     pub fn destroy_room(&mut self, room: &Room) -> Result<(), DirectoryError> {
         let mut accounts = Vec::new();
+        let mut makers = Vec::new();
         self.rooms().each_affiliate(room.actor, |affiliate| {
             accounts.push(affiliate.account);
+            makers.extend(Some(affiliate).filter(|affiliate| affiliate.maker().is_some()));
             true
         })?;
         for account in accounts.into_iter().filter(|account| *account != ActorId::NOBODY) {
             self.delete(Table::RoomsOfAccounts, &super::account_key(account, room.actor))?;
         }
+        makers.iter().try_for_each(|maker| self.discount_maker(maker))?;
         self.purge_archive(room.actor)?;
         for table in Table::OF_A_ROOM {
             self.delete_all(table, room.actor)?;

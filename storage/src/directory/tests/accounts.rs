@@ -165,6 +165,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::PubsubUsage, 2),
         (tables::Table::NodesOfAccounts, 1),
         (tables::Table::RoomsOfAccounts, 1),
+        (tables::Table::RoomsMade, 1),
         (tables::Table::PushDevices, 1),
         (tables::Table::PushTokens, 1),
         (tables::Table::StreamCounts, 1),

@@ -1,5 +1,7 @@
 //! Rooms: what goes with what, whose a row is, and what versions tell.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::actor::{ActorId, ActorKind};
 use crate::directory::rooms::{
@@ -79,8 +81,9 @@ fn told(directory: &Directory, version: AffiliationVersion) -> Option<(Vec<Strin
     }
 }
 
-/// The room's counts and the index of accounts are what the rows come to.
+/// The room's counts, the index of accounts and the counts of rooms made are what the rows come to.
 fn is_in_step(directory: &Directory) {
+    let mut makers = BTreeMap::<ActorId, u64>::new();
     let read = directory.rooms(|rooms| {
         let (mut indexed, mut nicks) = (0, 0);
         for room in rooms.page(None, usize::MAX)? {
@@ -104,6 +107,9 @@ fn is_in_step(directory: &Directory) {
                 }
                 if row.account != ActorId::NOBODY {
                     indexed += 1;
+                    if row.affiliation == Affiliation::Owner && row.version == 1 {
+                        *makers.entry(row.account).or_default() += 1;
+                    }
                     let found = rooms.of_account(row.account, usize::MAX)?;
                     let found: Vec<_> = found.iter().filter(|found| found.room == room.actor).collect();
                     assert_eq!(found.len(), 1, "{row:?}");
@@ -111,10 +117,11 @@ fn is_in_step(directory: &Directory) {
                 }
             }
             assert_eq!(room.counts, counts);
-            assert_eq!(rooms.name(room.actor)?.as_ref(), Some(&room.name));
+            assert_eq!(rooms.name(room.actor)?.as_deref(), Some(&*room.name));
         }
         Ok((indexed, nicks))
     });
+    assert_eq!(rooms_made(directory), makers);
     let indices = (rows(directory, Table::RoomsOfAccounts), rows(directory, Table::RoomNicks));
     assert_eq!(read.unwrap(), indices, "no row of an index is left over");
     assert_eq!(rows(directory, Table::Rooms), rows(directory, Table::RoomNames));
@@ -147,7 +154,7 @@ fn a_room_is_there_after_reopening_with_all_that_it_has() {
     drop(directory);
     let directory = open(&folder.path().join("directory"));
     let found = room(&directory, "r").unwrap();
-    assert_eq!((&found.config, found.subject.as_ref()), (&config, Some(&subject)));
+    assert_eq!((&found.config, found.subject.as_deref()), (&config, Some(&subject)));
     assert_eq!((found.actor, found.created_ms, found.secret), (made.actor, 5, [3; 32]));
     assert_eq!(directory.room_vcard(found.actor).unwrap().as_deref(), Some(&b"<vCard/>"[..]));
     assert_eq!(found.counts.owners, 1);
@@ -168,7 +175,7 @@ fn a_name_is_taken_once_and_a_number_never_again() {
         t.destroy_room(&room)
     });
     assert_eq!(room(&directory, "r"), None);
-    let tables = [Table::Rooms, Table::RoomsPublic, Table::RoomsOfAccounts];
+    let tables = [Table::Rooms, Table::RoomsPublic, Table::RoomsOfAccounts, Table::RoomsMade];
     for table in tables.into_iter().chain(Table::OF_A_ROOM) {
         assert_eq!(rows(&directory, table), 0, "{}", table.name());
     }
@@ -199,7 +206,7 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
         write(&directory, move |t| {
             let config = if is_public { RoomConfig::default() } else { RoomConfig::private_group() };
             t.create_room(NewRoom {
-                config: RoomConfig { title: format!("T {name}"), ..config },
+                config: RoomConfig { title: format!("T {name}").into(), ..config },
                 ..new(name)
             })
         });
@@ -220,7 +227,7 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
         .rooms(|rooms| rooms.page(Some("a"), 9))
         .unwrap()
         .into_iter()
-        .map(|room| room.name)
+        .map(|room| room.name.into())
         .collect();
     assert_eq!(all, ["b", "c", "hidden"]);
 }
@@ -255,9 +262,6 @@ fn affiliations_change_with_their_counts_and_their_index() {
     let counts = room(&directory, "r").unwrap().counts;
     assert_eq!(counts, RoomCounts { owners: 1, admins: 1, members: 0, outcasts: 0 });
     assert_eq!((counts.belonging(), of(&directory, away)), (2, None));
-    let account = directory.account_id("juliet").unwrap().unwrap();
-    let made = |looks_max| directory.rooms(|rooms| rooms.made_by(account, 9, looks_max)).unwrap();
-    assert_eq!((made(9), made(0)), (1, 0));
     let admins =
         |room: &Room| directory.rooms(|rooms| rooms.affiliates(room.actor, Affiliation::Admin)).unwrap();
     assert_eq!(admins(&room(&directory, "r").unwrap())[0].jid, romeo);
@@ -305,7 +309,7 @@ fn a_room_counts_for_whoever_has_made_it_and_for_no_other_owner() {
     make(&directory);
     let made = |local: &str| {
         let account = directory.account_id(local).unwrap().unwrap();
-        directory.rooms(|rooms| rooms.made_by(account, 9, 99)).unwrap()
+        directory.rooms(|rooms| rooms.made_by(account)).unwrap()
     };
     let (juliet, romeo) = ("juliet@example.org", "romeo@example.org");
     affiliate(&directory, juliet, Affiliation::Owner);
@@ -315,6 +319,100 @@ fn a_room_counts_for_whoever_has_made_it_and_for_no_other_owner() {
     assert_eq!(made("juliet"), 1, "also with a nick");
     affiliate(&directory, juliet, Affiliation::Member);
     assert_eq!((made("juliet"), made("romeo")), (0, 0), "she owns it no more");
+}
+
+/// Rooms that accounts have made, as they are counted.
+fn rooms_made(directory: &Directory) -> BTreeMap<ActorId, u64> {
+    let accounts = directory.read(|view| {
+        let rows = view.all(Table::RoomsMade)?;
+        rows.map(|row| row.map(|(key, _)| ActorId::from_raw(u64::from_be_bytes(key.try_into().unwrap()))))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let made = |account| directory.rooms(|rooms| rooms.made_by(account)).unwrap();
+    accounts.unwrap().into_iter().map(|account| (account, made(account))).collect()
+}
+
+/// A room with the name, made by the account.
+fn made_by(directory: &Directory, local: &'static str, name: &'static str) {
+    write(directory, move |t| {
+        let mut room = t.create_room(new(name))?.expect("a new room");
+        t.affiliate(&mut room, &to_be(&format!("{local}@{DOMAIN}"), Some(local), Affiliation::Owner))
+    });
+}
+
+#[test]
+fn rooms_made_are_counted_through_destruction_inheritance_and_removal() {
+    let (folder, directory) = new_directory();
+    for local in ["juliet", "romeo", "nurse"] {
+        add_account(&directory, local);
+    }
+    for (local, name) in [("juliet", "r"), ("juliet", "a"), ("juliet", "b"), ("romeo", "c")] {
+        made_by(&directory, local, name);
+    }
+    let made = |directory: &Directory| {
+        ["juliet", "romeo", "nurse"].map(|local| {
+            let account = directory.account_id(local).unwrap();
+            account.map_or(0, |account| directory.rooms(|rooms| rooms.made_by(account)).unwrap())
+        })
+    };
+    assert_eq!(made(&directory), [3, 1, 0]);
+    let destroy = |name: &'static str| {
+        write(&directory, move |t| {
+            let room = t.rooms().room(name)?.expect("the room is there");
+            t.destroy_room(&room)
+        });
+    };
+    destroy("a");
+    assert_eq!(made(&directory), [2, 1, 0], "a room that is gone counts no more");
+    affiliate(&directory, "nurse@example.org", Affiliation::Admin);
+    affiliate(&directory, "juliet@example.org", Affiliation::None);
+    assert_eq!(made(&directory), [1, 1, 0]);
+    write(&directory, |t| {
+        let mut room = t.rooms().room("r")?.expect("the room is there");
+        t.pass_ownership(&mut room)
+    });
+    assert_eq!(of(&directory, "nurse@example.org").unwrap().affiliation, Affiliation::Owner);
+    assert_eq!(made(&directory), [1, 1, 0], "an heir has made nothing");
+    affiliate(&directory, "juliet@example.org", Affiliation::Owner);
+    assert_eq!(made(&directory), [1, 1, 0], "who comes back as an owner, neither");
+    is_in_step(&directory);
+    let copy = folder.path().join("copy");
+    directory.copy_to(&copy).unwrap();
+    assert_eq!(made(&open(&copy)), [1, 1, 0], "a backup has what was counted");
+    assert!(write(&directory, |t| t.delete_account("juliet")));
+    is_in_step(&directory);
+    add_account(&directory, "juliet");
+    assert_eq!(made(&directory), [0, 1, 0], "a new account of the name has made none");
+    assert_eq!(rows(&directory, Table::RoomsMade), 1);
+    destroy("c");
+    assert_eq!(rows(&directory, Table::RoomsMade), 0);
+}
+
+/// A directory that was made before anything was counted.
+#[test]
+fn what_was_not_counted_is_counted_once() {
+    let (_folder, directory) = new_directory();
+    for local in ["juliet", "romeo"] {
+        add_account(&directory, local);
+    }
+    for (local, name) in [("juliet", "r"), ("juliet", "a"), ("romeo", "b")] {
+        made_by(&directory, local, name);
+    }
+    affiliate(&directory, "romeo@example.org", Affiliation::Owner);
+    let counted = rooms_made(&directory);
+    assert_eq!(counted.values().copied().collect::<Vec<_>>(), [2, 1]);
+    let accounts: Vec<ActorId> = counted.keys().copied().collect();
+    write(&directory, move |t| {
+        accounts.iter().try_for_each(|account| t.delete(Table::RoomsMade, &account.key()).map(|_| ()))
+    });
+    assert!(rooms_made(&directory).is_empty());
+    write(&directory, |t| {
+        t.inner.tables.count_rooms_made(&mut t.txn).map_err(|error| t.inner.failed("count", error))
+    });
+    assert_eq!(rooms_made(&directory), counted);
+    let imported = NewAccount { line: 1, local: "juliet".into(), password: "other".to_owned().into() };
+    directory.import([imported], std::num::NonZeroU32::MIN, 1, |_| {}).unwrap();
+    assert_eq!(rooms_made(&directory), counted, "an import leaves alone what is there");
 }
 
 #[test]
@@ -511,7 +609,7 @@ fn rooms_with_the_longest_names_are_told_apart() {
     }
     for name in &names {
         let found = room(&directory, name).unwrap();
-        assert_eq!((&found.name, found.counts.members), (name, 1));
+        assert_eq!((&*found.name, found.counts.members), (&**name, 1));
         let member = directory.rooms(|rooms| rooms.affiliate(found.actor, name, None)).unwrap();
         assert_eq!(member.map(|member| member.jid).as_ref(), Some(name));
     }

@@ -16,6 +16,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "rooms.active",
             "rooms.occupants",
             "rooms.presences",
+            "rooms.clients",
             "rooms.made",
             "rooms.destroyed",
             "rooms.joins",
