@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | [`receive`] | from a stanza to the function that knows what to do with it |
 //! | [`visit`] | who has sent it, and how it is answered |
-//! | [`commit`] | changes that are answered when they are on the disk |
+//! | [`commit`], [`waits`] | changes that are answered when they are on the disk; when what follows from them elsewhere is |
 //! | [`show`] | presence of occupants, as others see it |
 //! | [`versions`] | who belongs to it, since a version (XEP-0463) |
 //! | [`say`] | stanzas for seats |
@@ -64,6 +64,7 @@ mod vcard;
 mod versions;
 mod visit;
 mod voice;
+mod waits;
 
 pub use discover::ask_service;
 pub use receive::receive;

@@ -16,6 +16,7 @@ pub mod inbound;
 pub mod inputs;
 pub mod interests;
 pub mod jobs;
+pub mod joins;
 pub mod keep;
 pub mod lifecycle;
 pub mod offline;

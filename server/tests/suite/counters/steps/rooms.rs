@@ -82,7 +82,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
             until(&mut romeo, |stanza| stanza.name() == "message");
         },
-        moves: &["rooms.additions_asked"],
+        moves: &["rooms.additions_asked", "rooms.changes_waiting"],
         ..PLAIN
     },
     Step {
