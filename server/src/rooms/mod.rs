@@ -28,6 +28,7 @@
 //! | [`ask`] | iqs of occupants to occupants |
 //! | [`membership`] | members who are not there: bookmarks |
 //! | [`refresh`] | who belongs to a room has changed without it |
+//! | [`recall`] | what was said while a session had no connection |
 //! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
 //! | [`operator`] | what `whimbrelctl` asks |
 //! | [`restore`] | occupants that come from the program before |
@@ -49,6 +50,7 @@ pub mod operator;
 mod owner;
 mod private;
 mod push;
+mod recall;
 mod receive;
 mod refresh;
 mod register;

@@ -24,6 +24,7 @@ pub mod orders;
 pub mod presence;
 pub mod push;
 pub mod quota;
+pub mod recall;
 pub mod record;
 pub mod room;
 pub mod roster;
