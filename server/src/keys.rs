@@ -16,6 +16,11 @@ impl UserKey {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceKey(pub(super) u32);
 
+impl ResourceKey {
+    /// No resource has it (`limits.sessions`).
+    pub const NONE: ResourceKey = ResourceKey(u32::MAX);
+}
+
 /// Names a stream for resumption; never 0. Unguessable.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StreamId(pub u64);

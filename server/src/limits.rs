@@ -145,7 +145,7 @@ pub struct Limits {
     /// Bytes of those stanzas, with the same two marks. Never more than `output_backlog_bytes`, because they may have
     /// to be sent again all at once.
     pub sm_unacked_bytes: u32,
-    /// Bytes, beside references into the log, that a session without a connection keeps of what its client has not
+    /// Bytes, beside references into the log and into archives of rooms, that a session without a connection keeps of what its client has not
     /// acknowledged, and again as many of what is held back for it.
     pub detached_bytes: u32,
     /// Seconds for which a session without a connection waits to be resumed (XEP-0198 §5). 0: no resumption.

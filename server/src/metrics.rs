@@ -58,6 +58,9 @@ worker_metrics! {
     carbons_skipped "carbons.skipped" Counter "stanzas" "Carbon copies not made because their client reads slowly.";
     sm_enabled "sm.enabled" Counter "streams" "Streams on which stream management was enabled (XEP-0198).";
     detached "sm.detached" Gauge "sessions" "Sessions without a connection that wait to be resumed.";
+    references "sm.references" Gauge "messages" "Messages of rooms that sessions without a connection have as references into the rooms' archives (half of limits.sm_unacked_stanzas and limits.sm_unacked_bytes each).";
+    recalled "sm.recalled" Counter "messages" "Of those, read from archives for sessions that were resumed.";
+    recalls_high "sm.recalls" HighWater "sessions" "Most sessions of one worker for which they were read at once (at most 64; others wait).";
     asleep "sm.asleep" Gauge "sessions" "Of sm.detached, those that contacts see as gone: their devices are told by push, and they can be resumed for push.resume_hours.";
     resumed "sm.resumed" Counter "sessions" "Sessions resumed.";
     resume_failed "sm.resume_failed" Counter "requests" "Requests to resume a session that is not there.";
@@ -129,6 +132,7 @@ worker_metrics! {
     room_moderated "rooms.moderated" Counter "messages" "Messages that moderators took back (XEP-0425).";
     room_requests "rooms.requests" Counter "iqs" "Requests of occupants that were passed on to other occupants.";
     room_seats_lost "rooms.seats_lost" Counter "seats" "Seats that ended because their clients read too slowly for what was said, or had no room for it while they were away.";
+    joins_high "rooms.changes_waiting" HighWater "requests" "Most requests to rooms of one worker that waited at once for invitations and bookmarks at the homes of others.";
     room_waiting "rooms.waiting" Gauge "bytes" "Bytes of stanzas that wait for rooms that write to the directory or read their archives (rooms.waiting_kib each).";
     room_additions_asked "rooms.additions_asked" Counter "accounts" "Accounts that were made members of private groups by those who may not put them there (rooms.add, or the account's own setting), and got an invitation in place of a bookmark.";
     room_links_used "rooms.links_used" Counter "accounts" "Accounts that became members by a link (whimbrelctl room invite).";
@@ -142,7 +146,7 @@ worker_metrics! {
     refused_room_rate "refused.room_messages" Counter "messages" "Refused: rooms.occupant_messages_per_second or rooms.room_messages_per_second.";
     refused_room_password "refused.room_passwords" Counter "seats" "Refused: rooms.wrong_passwords_per_hour.";
     refused_room_text "refused.room_text" Counter "requests" "Refused: rooms.nick_bytes or rooms.subject_bytes.";
-    refused_room_waiting "refused.room_waiting" Counter "stanzas" "Refused: rooms.waiting_kib.";
+    refused_room_waiting "refused.room_waiting" Counter "stanzas" "Refused: rooms.waiting_kib, or 4,096 changes of rooms on one worker that wait for what follows from them at the homes of others.";
     refused_invitations "refused.room_strangers" Counter "invitations" "Refused: rooms.strangers_per_hour.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";

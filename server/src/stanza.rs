@@ -267,6 +267,20 @@ pub struct PendingAck {
     pub worker: u16,
 }
 
+impl PendingAck {
+    /// One of the things for which a request waits on this worker under this number, so that whoever has made it hears of all of them
+    /// together. `of`: the request's own.
+    pub fn of_join(join: u32, worker: u16, of: Option<PendingAck>) -> PendingAck {
+        let (stream, durable_up_to) = of.map_or((StreamId(0), 0), |of| (of.stream, of.durable_up_to));
+        PendingAck { stream, resource: ResourceKey::NONE, number: join, durable_up_to, worker }
+    }
+
+    /// The number under which a request waits for it, if it is [`PendingAck::of_join`].
+    pub fn join(&self) -> Option<u32> {
+        (self.resource == ResourceKey::NONE).then_some(self.number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

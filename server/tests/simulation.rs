@@ -174,6 +174,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.carried += tally.carried;
         all.stops += tally.stops;
         all.woken += tally.woken;
+        all.recalled += tally.recalled;
         all.heard_in_rooms += tally.heard_in_rooms;
         all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
         all.refused_in_rooms += tally.refused_in_rooms;
@@ -201,6 +202,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.carried,
             all.stops,
             all.woken,
+            all.recalled,
             all.heard_in_rooms,
             all.acknowledged_in_rooms,
             all.kept_in_rooms,

@@ -80,6 +80,7 @@ enum Packed {
         is_granted: bool,
         is_invited: bool,
         is_written: bool,
+        pending_ack: Option<PendingAck>,
     },
     Spread {
         from: Span,
@@ -319,6 +320,7 @@ impl Batch {
             is_granted: membership.is_granted,
             is_invited: membership.is_invited,
             is_written: membership.is_written,
+            pending_ack: membership.pending_ack,
         };
         self.envelopes.push(packed);
     }
@@ -405,17 +407,25 @@ impl Batch {
                     nodes: nodes.bytes(bytes),
                     targets: targets.bytes(bytes),
                 }),
-                Packed::Membership { account, room, name, by, is_granted, is_invited, is_written } => {
-                    Envelope::Membership(Membership {
-                        account: account.text(bytes),
-                        room: room.text(bytes),
-                        name: name.text(bytes),
-                        by: by.text(bytes),
-                        is_granted,
-                        is_invited,
-                        is_written,
-                    })
-                }
+                Packed::Membership {
+                    account,
+                    room,
+                    name,
+                    by,
+                    is_granted,
+                    is_invited,
+                    is_written,
+                    pending_ack,
+                } => Envelope::Membership(Membership {
+                    account: account.text(bytes),
+                    room: room.text(bytes),
+                    name: name.text(bytes),
+                    by: by.text(bytes),
+                    is_granted,
+                    is_invited,
+                    is_written,
+                    pending_ack,
+                }),
                 Packed::Spread { from, conn } => Envelope::Spread { from: from.text(bytes), conn },
                 Packed::Owed { by, work } => Envelope::Owed { by: by.text(bytes), work },
                 Packed::Migration(migration) => Envelope::Migration(migration),

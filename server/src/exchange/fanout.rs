@@ -162,6 +162,10 @@ pub enum Weight {
     Answer,
     /// The recipient's seat has ended.
     End,
+    /// What was said in the room before, for a session that goes on; without a head, the id of a message that was taken back.
+    Recalled,
+    /// There is no more of that.
+    RecallEnd,
     /// What has been said in the room, for the devices of those who belong to it. These are no seats: what stands behind the slash is
     /// the number of the account.
     Absent,

@@ -1,5 +1,7 @@
 //! What a room tells the home of an account that belongs to it from now on, or no longer.
 
+use crate::stanza::PendingAck;
+
 /// An account has become a member of a private group, or is one no more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Membership<'a> {
@@ -17,4 +19,6 @@ pub struct Membership<'a> {
     pub is_invited: bool,
     /// The bookmark was written, or taken out, together with the membership.
     pub is_written: bool,
+    /// Who waits to hear that what follows at the account's home is durable; `None` where nothing is written there.
+    pub pending_ack: Option<PendingAck>,
 }

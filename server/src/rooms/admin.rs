@@ -16,11 +16,12 @@ use crate::proto::muc::admin::{self, AdminItem, AdminRequest, Change, ListOf, Ta
 use crate::proto::muc::rules::{self, Standing, Subject};
 use crate::proto::muc::user::UserItem;
 use crate::proto::muc::{Affiliation, Role, error};
-use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::commit;
 use crate::rooms::invite::count_stranger;
 use crate::rooms::membership;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
+use crate::rooms::waits::{self, Waits};
 use crate::service::Reply;
 use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
@@ -127,6 +128,9 @@ fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
     if let Err(error) = may.and_then(|()| keeps_owner(room, &moves)) {
         return visit.refuse(env, fx, error);
     }
+    if let Err(error) = waits::has_room(actors, env) {
+        return visit.refuse(env, fx, error);
+    }
     if moves.is_empty() {
         let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
         set_roles(env, fx, room, checked);
@@ -151,25 +155,35 @@ fn write(
     (moves, checked): (Vec<(Moved, Option<String>)>, Vec<Checked>),
 ) -> Ack {
     let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
-    commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
-        let mut record = match commit::find(transaction, &name)? {
+    let of_job = name.clone();
+    let job = move |transaction: &mut WriteTransaction<'_>| -> Result<_, DirectoryError> {
+        let mut record = match commit::find(transaction, &of_job)? {
             Ok(record) => record,
             Err(error) => return Ok(Err(error)),
         };
         for (moved, nick) in &moves {
             affiliate(transaction, &mut record, (moved, nick.as_deref()), (&domain, now_ms))?;
         }
-        let after: After = Box::new(move |actors, env, fx| {
-            if let Some(room) = actors.rooms.room_mut(&name) {
-                room.replace(record);
-                set_roles(env, fx, room, checked);
-                for (moved, _) in &moves {
-                    standing::moved(env, fx, room, moved);
-                }
+        Ok(Ok((record, moves)))
+    };
+    commit::part(actors, env, fx, Asker::of(visit), job, move |actors, env, fx, asker, made| {
+        let (record, moves) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                asker.refuse(env, fx, error);
+                return Ack::Now;
             }
-            Reply::Done
-        });
-        Ok(Ok(after))
+        };
+        let mut waits = Waits::of(asker);
+        let Actors { rooms, users, .. } = actors;
+        if let Some(room) = rooms.room_mut(&name) {
+            room.replace(record);
+            set_roles(env, fx, room, checked);
+            for (moved, _) in &moves {
+                standing::moved_for(env, fx, room, moved, (&mut waits, &mut users.joins));
+            }
+        }
+        waits.end(actors, env, fx)
     })
 }
 

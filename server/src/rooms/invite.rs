@@ -21,9 +21,11 @@ use crate::rooms::say::Written;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::rooms::voice;
+use crate::rooms::waits::{self, Waits};
 use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::blocking;
+use crate::user::joins::Joins;
 use whimbrel_storage::directory::rooms::RoomFlags;
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
@@ -68,6 +70,9 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
             Err(ack) => return ack,
         }
     }
+    if let Err(error) = waits::has_room(actors, env) {
+        return visit.refuse(env, fx, error);
+    }
     let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
     let nick = visit.seat(room).map(|key| room.occupants.get(key).nick.to_string());
     let mut moves: Vec<(Moved, Option<String>)> = invitees
@@ -83,7 +88,9 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         return visit.refuse(env, fx, error);
     }
     if moves.is_empty() {
-        return pass_all_on(env, fx, room, visit.bare(), (&invitees, visit.d.pending_ack));
+        let mut waits = Waits::of(Asker::of(visit));
+        pass_all_on(env, fx, room, visit.bare(), (&invitees, &mut waits, &mut actors.users.joins));
+        return waits.end(actors, env, fx);
     }
     moves.iter_mut().for_each(|(moved, _)| membership::plan(env, fx, room, moved));
     let moves = moves.into_iter().map(|(moved, _)| moved).collect();
@@ -118,30 +125,31 @@ fn make_members(
                 return Ack::Now;
             }
         };
-        let Some(room) = actors.rooms.room_mut(&name) else { return Ack::Now };
-        room.replace(record);
-        moves.iter().for_each(|moved| standing::moved(env, fx, room, moved));
-        pass_all_on(env, fx, room, &inviter, (&invitees, asker.pending_ack))
+        let mut waits = Waits::of(asker);
+        let Actors { rooms, users, .. } = actors;
+        if let Some(room) = rooms.room_mut(&name) {
+            room.replace(record);
+            for moved in &moves {
+                standing::moved_for(env, fx, room, moved, (&mut waits, &mut users.joins));
+            }
+            pass_all_on(env, fx, room, &inviter, (&invitees, &mut waits, &mut users.joins));
+        }
+        waits.end(actors, env, fx)
     })
 }
 
-/// Passes invitations on. Whoever invites is told that its message is safe when the last of them is: in the log of its invitee's worker
-/// behind those of the same message.
+/// Passes invitations on. Whoever invites waits for all of them, each of which is in the log of its invitee's home.
 fn pass_all_on(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     inviter: &str,
-    (invitees, pending_ack): (&[Invitee], Option<PendingAck>),
-) -> Ack {
-    let mut left = invitees.iter().filter(|one| one.hears_of_it).peekable();
-    if left.peek().is_none() {
-        return Ack::Now;
+    (invitees, waits, joins): (&[Invitee], &mut Waits, &mut Joins),
+) {
+    for one in invitees.iter().filter(|one| one.hears_of_it) {
+        let pending_ack = waits.one(joins, env);
+        pass_on(env, fx, room, inviter, (one, pending_ack));
     }
-    while let Some(one) = left.next() {
-        pass_on(env, fx, room, inviter, (one, pending_ack.filter(|_| left.peek().is_none())));
-    }
-    Ack::Later
 }
 
 /// Whether somebody may be invited by the sender.

@@ -11,8 +11,10 @@ use crate::proto::muc::Affiliation;
 use crate::rooms::register;
 use crate::rooms::standing::{By, Moved};
 use crate::rooms::visit::Asker;
+use crate::rooms::waits::Waits;
 use crate::service::pubsub::groups::{self, BookmarkChange};
 use crate::user::actors::{Actors, Effects};
+use crate::user::joins::Joins;
 
 /// What a change means for the bookmark of a group with this address; `None`: nothing.
 fn of<'a>(env: &Env, room: &'a Room, jid: &'a str, moved: &'a Moved) -> Option<Membership<'a>> {
@@ -25,6 +27,7 @@ fn of<'a>(env: &Env, room: &'a Room, jid: &'a str, moved: &'a Moved) -> Option<M
         is_granted: is,
         is_invited: moved.by.has_invited,
         is_written: moved.bookmark.is_some(),
+        pending_ack: None,
     })
 }
 
@@ -35,12 +38,19 @@ pub(super) fn plan(env: &Env, fx: &Effects, room: &Room, moved: &mut Moved) {
     moved.bookmark = of(env, room, &jid, moved).and_then(|it| BookmarkChange::of(env, fx, &it)).map(Box::new);
 }
 
-/// Tells the home of an account that belongs to a private group from now on, or no longer.
-pub(super) fn changed(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
+/// Tells the home of an account that belongs to a private group from now on, or no longer. `waits`: for what is kept there.
+pub(super) fn changed(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    moved: &Moved,
+    waits: Option<(&mut Waits, &mut Joins)>,
+) {
     let jid = env.room_jid(room.name());
-    if let Some(membership) = of(env, room, &jid, moved) {
-        fx.links.to(env.home_of(&moved.local)).membership(&membership);
-    }
+    let Some(membership) = of(env, room, &jid, moved) else { return };
+    let is_kept = membership.is_granted && !membership.is_written;
+    let pending_ack = waits.filter(|_| is_kept).and_then(|(waits, joins)| waits.one(joins, env));
+    fx.links.to(env.home_of(&moved.local)).membership(&Membership { pending_ack, ..membership });
 }
 
 /// Tells the home of an account that a room is gone from its bookmarks: it is about to be destroyed.
@@ -53,6 +63,7 @@ pub(super) fn forgotten(env: &Env, fx: &mut Effects, room: &str, account: &str) 
         is_granted: false,
         is_invited: false,
         is_written: true,
+        pending_ack: None,
     };
     fx.links.to(env.home_of(account)).membership(&membership);
 }

@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | [`receive`] | from a stanza to the function that knows what to do with it |
 //! | [`visit`] | who has sent it, and how it is answered |
-//! | [`commit`] | changes that are answered when they are on the disk |
+//! | [`commit`], [`waits`] | changes that are answered when they are on the disk; when what follows from them elsewhere is |
 //! | [`show`] | presence of occupants, as others see it |
 //! | [`versions`] | who belongs to it, since a version (XEP-0463) |
 //! | [`say`] | stanzas for seats |
@@ -28,6 +28,7 @@
 //! | [`ask`] | iqs of occupants to occupants |
 //! | [`membership`] | members who are not there: bookmarks |
 //! | [`refresh`] | who belongs to a room has changed without it |
+//! | [`recall`] | what was said while a session had no connection |
 //! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
 //! | [`operator`] | what `whimbrelctl` asks |
 //! | [`restore`] | occupants that come from the program before |
@@ -49,6 +50,7 @@ pub mod operator;
 mod owner;
 mod private;
 mod push;
+mod recall;
 mod receive;
 mod refresh;
 mod register;
@@ -64,6 +66,7 @@ mod vcard;
 mod versions;
 mod visit;
 mod voice;
+mod waits;
 
 pub use discover::ask_service;
 pub use receive::receive;

@@ -17,7 +17,8 @@ use crate::proto::muc::{Affiliation, Role, hats};
 use crate::rooms::admin::{affiliate, has_room};
 use crate::rooms::commit::{self, After};
 use crate::rooms::standing::{self, By, Moved};
-use crate::rooms::visit::Asker;
+use crate::rooms::visit::{Ack, Asker};
+use crate::rooms::waits::{self, Waits};
 use crate::rooms::{destroy, links, membership, owner, receive, show};
 use crate::service::Reply;
 use crate::user::actors::{Actors, Effects};
@@ -172,23 +173,51 @@ fn begin(
         }
         Order::Affiliate { jid, affiliation, reason } => {
             let moved = moved(env, fx, room, &jid, (affiliation, reason))?;
-            let (shown, domain, now_ms) = (moved.clone(), env.shared.domain.to_string(), env.unix_ms());
-            let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
-                affiliate(transaction, record, (&moved, None), (&domain, now_ms))
-            };
-            let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
-                if let Some(room) = actors.rooms.room_mut(name) {
-                    room.replace(record);
-                    standing::moved(env, fx, room, &shown);
-                }
-            };
-            write(actors, env, fx, (name, reply), job, show)
+            waits::has_room(actors, env).map_err(Outcome::Refused)?;
+            make_it(actors, env, fx, (name, reply), moved);
+            Ok(())
         }
         Order::Hat { jid, hat } => {
             let after = hats_after(env, room, &jid, hat)?;
             set_hats(actors, env, fx, (name, reply), (jid, after))
         }
     }
+}
+
+/// Makes an account something to the room, and answers when it is on the disk with what follows from it elsewhere.
+fn make_it(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    (name, reply): (&str, &SyncSender<Outcome>),
+    moved: Moved,
+) {
+    let (name, reply) = (name.to_owned(), reply.clone());
+    let (of_job, domain, now_ms) = (name.clone(), env.shared.domain.to_string(), env.unix_ms());
+    let asker = Asker::nobody(&name);
+    let job = move |transaction: &mut WriteTransaction<'_>| -> Result<_, DirectoryError> {
+        let Ok(mut record) = commit::find(transaction, &of_job)? else { return Ok(None) };
+        affiliate(transaction, &mut record, (&moved, None), (&domain, now_ms))?;
+        Ok(Some((record, moved)))
+    };
+    commit::part(actors, env, fx, asker, job, move |actors, env, fx, _, made| {
+        let Some((record, moved)) = made else {
+            let _ = reply.try_send(Outcome::NoSuchRoom);
+            return Ack::Now;
+        };
+        let done = move |_: &mut Actors, _: &Env, _: &mut Effects, is_durable| {
+            if is_durable {
+                let _ = reply.try_send(Outcome::Done);
+            }
+        };
+        let mut waits = Waits::new(None, Box::new(done));
+        let Actors { rooms, users, .. } = actors;
+        if let Some(room) = rooms.room_mut(&name) {
+            room.replace(record);
+            standing::moved_for(env, fx, room, &moved, (&mut waits, &mut users.joins));
+        }
+        waits.end(actors, env, fx)
+    });
 }
 
 /// Gives somebody other hats, and shows them.

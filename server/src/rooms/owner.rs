@@ -1,6 +1,7 @@
 //! What only owners do: configuring a room, opening a new one, destroying it (XEP-0045 §10).
 
 use whimbrel_storage::directory::rooms::{RoomConfig, RoomFlags};
+use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
@@ -14,11 +15,12 @@ use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, write_statuses};
 use crate::proto::muc::{Affiliation, admin, error, rules};
 use crate::rooms::admin::{affiliate, affiliation_of, has_room};
-use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::commit;
 use crate::rooms::invite::count_stranger;
 use crate::rooms::say::{self, Written};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
+use crate::rooms::waits::{self, Waits};
 use crate::rooms::{destroy, leave, membership};
 use crate::service::Reply;
 use crate::stanza::Kind;
@@ -67,14 +69,18 @@ fn configure(
         Ok(configured) => configured,
         Err(error) => return visit.refuse(env, fx, error),
     };
+    if let Err(error) = waits::has_room(actors, env) {
+        return visit.refuse(env, fx, error);
+    }
     let mut moves = match promotions(env, fx, room, visit, change) {
         Ok(moves) => moves,
         Err(ack) => return ack,
     };
     moves.iter_mut().for_each(|(moved, _)| membership::plan(env, fx, room, moved));
     let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
-    commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
-        let mut record = match commit::find(transaction, &name)? {
+    let of_job = name.clone();
+    let job = move |transaction: &mut WriteTransaction<'_>| -> Result<_, DirectoryError> {
+        let mut record = match commit::find(transaction, &of_job)? {
             Ok(record) => record,
             Err(error) => return Ok(Err(error)),
         };
@@ -82,18 +88,27 @@ fn configure(
         for (moved, nick) in &moves {
             affiliate(transaction, &mut record, (moved, nick.as_deref()), (&domain, now_ms))?;
         }
-        let after: After = Box::new(move |actors, env, fx| {
-            if let Some(room) = actors.rooms.room_mut(&name) {
-                let before = room.replace(record).config;
-                // Who is an admin from now on may stay in a room that is for members from now on.
-                for (moved, _) in &moves {
-                    standing::moved(env, fx, room, moved);
-                }
-                opened(env, fx, room, &before);
+        Ok(Ok((record, moves)))
+    };
+    commit::part(actors, env, fx, Asker::of(visit), job, move |actors, env, fx, asker, made| {
+        let (record, moves) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                asker.refuse(env, fx, error);
+                return Ack::Now;
             }
-            Reply::Done
-        });
-        Ok(Ok(after))
+        };
+        let mut waits = Waits::of(asker);
+        let Actors { rooms, users, .. } = actors;
+        if let Some(room) = rooms.room_mut(&name) {
+            let before = room.replace(record).config;
+            // Who is an admin from now on may stay in a room that is for members from now on.
+            for (moved, _) in &moves {
+                standing::moved_for(env, fx, room, moved, (&mut waits, &mut users.joins));
+            }
+            opened(env, fx, room, &before);
+        }
+        waits.end(actors, env, fx)
     })
 }
 

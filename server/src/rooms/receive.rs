@@ -11,8 +11,8 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
 use crate::rooms::{
-    ask, destroy, enter, invite, leave, membership, private, refresh, request as requests, show, speak,
-    subject,
+    ask, destroy, enter, invite, leave, membership, private, recall, refresh, request as requests, show,
+    speak, subject,
 };
 use crate::service::request;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -24,6 +24,10 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
     if is_from_server(d, Type::Subscribe) {
         actors.rooms.inbox(d.to_local).end();
         return go_on(actors, env, fx, d.to_local);
+    }
+    if recall::is_question(d) {
+        recall::answer(actors, env, fx, d);
+        return rest(actors, env, fx, d.to_local);
     }
     if actors.rooms.is_busy(d.to_local) {
         if !hold(actors, env, d) {
@@ -162,7 +166,12 @@ fn hear(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 }
 
 /// Has the room in memory, if there is one.
-fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) -> Result<(), DirectoryError> {
+pub(super) fn load(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+) -> Result<(), DirectoryError> {
     if actors.rooms.room(name).is_some() {
         return Ok(());
     }

@@ -13,10 +13,12 @@ use crate::proto::muc::versions::Versions;
 use crate::proto::muc::{Affiliation, Role, rules};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
+use crate::rooms::waits::Waits;
 use crate::rooms::{leave, membership, versions};
 use crate::service::pubsub::groups::BookmarkChange;
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
+use crate::user::joins::Joins;
 
 /// Who has changed something, and why.
 #[derive(Clone, Default)]
@@ -64,7 +66,19 @@ impl Moved {
 
 /// Shows what an account has become, and ends its stay where that follows (§9.1, §9.4).
 pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) {
-    membership::changed(env, fx, room, moved);
+    membership::changed(env, fx, room, moved, None);
+    show(env, fx, room, moved);
+}
+
+/// As [`moved`], for a request that waits for what follows outside of the room.
+pub(super) fn moved_for(
+    env: &Env,
+    fx: &mut Effects,
+    room: &mut Room,
+    moved: &Moved,
+    waits: (&mut Waits, &mut Joins),
+) {
+    membership::changed(env, fx, room, moved, Some(waits));
     show(env, fx, room, moved);
 }
 

@@ -73,6 +73,9 @@ impl Users {
     /// A stanza of a client of this worker is durable; or it will never be, and then the stream must end without an
     /// acknowledgement of it. A stream that is gone does not matter.
     pub fn on_report(&mut self, fx: &mut Effects, pending_ack: PendingAck, is_durable: bool) {
+        if let Some(join) = pending_ack.join() {
+            return self.joins.on_report(join, is_durable);
+        }
         let key = pending_ack.resource;
         let Some(sm) = self.sm_mut(key).filter(|sm| sm.id() == pending_ack.stream) else { return };
         if is_durable {

@@ -16,6 +16,7 @@ use crate::user::orders::Orders;
 use crate::user::presence::again::Refreshes;
 use crate::user::presence::contacts::Contacts;
 use crate::user::push::known::Pushes;
+use crate::user::recall::Recalls;
 use crate::user::seats::Seats;
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
@@ -51,6 +52,8 @@ pub struct Actors {
     pub refreshes: Refreshes,
     /// What is known of clients' seats in rooms.
     pub seats: Seats,
+    /// What sessions that go on have again of what was said in rooms.
+    pub recalls: Recalls,
     /// The rooms of which this worker is the home, as far as they are in memory.
     pub rooms: Rooms,
     /// What users' devices were told by push.
@@ -76,6 +79,7 @@ impl Actors {
             orders: Orders::default(),
             refreshes: Refreshes::default(),
             seats: Seats::default(),
+            recalls: Recalls::default(),
             rooms: Rooms::new(hasher),
             pushes: Pushes::default(),
             archives: Archives::default(),

@@ -12,7 +12,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
-use crate::proto::sm::{AnswerTo, StreamManagement, Unacked, element};
+use crate::proto::sm::{AnswerTo, Reference, StreamManagement, Unacked, element};
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
 use crate::stanza::{Kind, Type};
@@ -77,6 +77,8 @@ pub enum Class<'a> {
     /// What was said in a room, for which there is room. A stream that cannot remember it can no longer be resumed: then its
     /// client enters the room anew.
     Room,
+    /// The same, for a session without a connection that is to remember only where the room's archive has it.
+    Archived(Reference),
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
     /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
@@ -193,9 +195,11 @@ fn entry_of(
     out: &Outgoing<'_>,
 ) -> Unacked {
     let &Outgoing { kind, class, bytes, .. } = out;
-    if let Class::Record(sequence) = class {
-        let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
-        return Unacked::Record { sequence, length };
+    let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
+    match class {
+        Class::Record(sequence) => return Unacked::Record { sequence, length },
+        Class::Archived(reference) => return Unacked::Archived { reference, length },
+        _ => {}
     }
     let ends_forgotten_page = matches!(class, Class::Answer { .. })
         && actors.users.resource_mut(key).flags.take(Flags::PAGE_FORGOTTEN);
@@ -222,7 +226,7 @@ fn entry_of(
             actors.users.resource_mut(key).flags.put(Flags::PAGE_FORGOTTEN, true);
             Unacked::Forgotten(1)
         }
-        Class::Record(_) | Class::Presence(_) | Class::Event | Class::Foreign => Unacked::Forgotten(1),
+        _ => Unacked::Forgotten(1),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::archive;
 use crate::user::delivery;
 use crate::user::flow::{self, Outgoing};
+use crate::user::recall;
 use crate::user::record::{self, StoredMessage};
 use crate::user::room::{self, Room};
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey, Users};
@@ -180,7 +181,8 @@ fn refuse_request(env: &Env, fx: &mut Effects, full: &str, stanza: &Unacked) {
     }
 }
 
-/// A session has lost its connection: it keeps references, and no more of other things than `limits.detached_bytes`. The
+/// A session has lost its connection: it keeps references, into the log and into archives of rooms, and no more of other things than
+/// `limits.detached_bytes`. The
 /// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
 /// it cannot do without is not kept, so it cannot be resumed: pushes of its own account, and what rooms in which it is have said or
 /// told it of itself.
@@ -190,6 +192,7 @@ pub fn shed(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey) ->
 
 /// As [`shed`], with no more than `bytes_max` bytes of other things.
 pub fn shed_to(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey, bytes_max: usize) -> bool {
+    recall::refer(users, env, fx, key, recall::kept_bytes(env).min(bytes_max));
     let full = users.full_jid(env, key);
     let mut refused = Vec::new();
     let mut complete = true;
@@ -274,7 +277,8 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                     _ => false,
                 }
             }
-            Unacked::Forgotten(_) => {
+            // Texts are there again before a stream is resumed.
+            Unacked::Archived { .. } | Unacked::Forgotten(_) => {
                 lost = true;
                 false
             }

@@ -11,7 +11,7 @@
 //! | the half | messages stay in the log; presence is sent, but not remembered; the rest of others is refused |
 //! | the whole | of an answer is remembered only which request it was for |
 //!
-//! A session without a connection keeps `limits.detached_bytes` beside its references into the log.
+//! A session without a connection keeps `limits.detached_bytes` beside its references into the log and into archives of rooms.
 //!
 //! A client that reads is never kept waiting for an acknowledgement of its own: it could not be read.
 
@@ -96,6 +96,14 @@ pub fn takes(
     class: Class<'_>,
     length: usize,
 ) -> bool {
+    if let Class::Archived(_) = class {
+        // It is a reference as one into the log is.
+        if !fits_marks(&actors.users, env, key, length, 2) {
+            thin(&mut actors.users, env, key);
+        }
+        return fits_marks(&actors.users, env, key, length, 2)
+            && share::has_for_others(actors, env, fx, key, ENTRY_BYTES);
+    }
     let conn = actors.users.resource(key).conn;
     let is_presence = matches!(class, Class::Presence(_));
     if conn != ConnId::NONE
@@ -146,12 +154,17 @@ fn fits_when_thinned(users: &mut Users, env: &Env, key: ResourceKey, length: usi
     if fits_unacked(users, env, key, length, part) {
         return true;
     }
+    thin(users, env, key);
+    fits_unacked(users, env, key, length, part)
+}
+
+/// Forgets presence that was replaced, if there is much of it.
+fn thin(users: &mut Users, env: &Env, key: ResourceKey) {
     let limits = &env.config.limits;
     let (entries_max, bytes_max) = (limits.sm_unacked_stanzas as usize, limits.unacked_bytes());
     if let Some(queue) = users.sm_mut(key).and_then(|sm| sm.unacked_mut()) {
         queue.thin(entries_max, bytes_max);
     }
-    fits_unacked(users, env, key, length, part)
 }
 
 /// Whether a managed stream has room for another entry that takes few bytes.
@@ -165,10 +178,16 @@ pub fn has_for_entry(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
 fn fits_unacked(users: &Users, env: &Env, key: ResourceKey, length: usize, part: usize) -> bool {
     let resource = users.resource(key);
     let Some(sm) = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref()) else { return true };
-    let (entries, bytes) = sm.unacked_size();
+    fits_marks(users, env, key, length, part)
+        && (resource.conn != ConnId::NONE || length == 0 || sm.content() + length <= detached_bytes(env))
+}
+
+/// The same, whether it is kept or a reference.
+fn fits_marks(users: &Users, env: &Env, key: ResourceKey, length: usize, part: usize) -> bool {
+    let sm = users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
+    let Some((entries, bytes)) = sm.map(|sm| sm.unacked_size()) else { return true };
     entries < env.config.limits.sm_unacked_stanzas as usize / part
         && bytes + length + ENTRY_BYTES <= env.config.limits.unacked_bytes() / part
-        && (resource.conn != ConnId::NONE || length == 0 || sm.content() + length <= detached_bytes(env))
 }
 
 /// Bytes, beside references, that a session without a connection may keep of what it has not acknowledged.

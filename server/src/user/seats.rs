@@ -2,7 +2,7 @@
 //!
 //! | what it is | a client that has no room for it |
 //! | --- | --- |
-//! | what was said, or taken back | loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
+//! | what was said, or taken back | one that has lost its connection keeps a reference into the room's archive ([`recall`]); without room for that, any client loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
 //! | somebody's presence | gets the newest of each occupant when it reads again; beyond `limits.inactive_bytes` arrivals give way to departures, and it is shown again who is there ([`show_again`]) |
 //! | a chat state | does not get it |
 //! | what it must know of itself | is treated as with everything of its own account |
@@ -23,7 +23,7 @@ use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::presence::again::Part;
 use crate::user::tables::ResourceKey;
-use crate::user::{archive, blocking, delivery, push, room};
+use crate::user::{archive, blocking, delivery, push, recall, room};
 use crate::xml::writer;
 
 /// What a worker knows of its clients' seats. Where they sit only the rooms know.
@@ -54,6 +54,10 @@ impl Seats {
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
     if matches!(cast.weight, Weight::Absent | Weight::AbsentOfGroup) {
         return push::group::receive(actors, env, fx, cast);
+    }
+    if matches!(cast.weight, Weight::Recalled | Weight::RecallEnd) {
+        fx.work.add_tree(cast.head.len() + cast.tail.len());
+        return recall::receive(actors, env, cast);
     }
     let Ok(from) = JidRef::parse(cast.from) else { return };
     let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
@@ -112,7 +116,8 @@ fn has_entered(actors: &Actors, key: ResourceKey, room: &str) -> bool {
     actors.users.resource(key).is_in_room(room)
 }
 
-fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {
+/// Writes what a room has sent, for one seat.
+pub(super) fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {
     out.extend_from_slice(cast.head);
     out.extend_from_slice(b" to=\"");
     writer::escape_attribute(local, out);
@@ -133,12 +138,10 @@ fn give(
     bytes: &[u8],
 ) {
     let (class, urgency) = match cast.weight {
-        Weight::Message | Weight::Retraction => (Class::Room, Urgency::Now),
+        Weight::Message | Weight::Retraction => (recall::class_of(actors, env, fx, key, bytes), Urgency::Now),
         Weight::Passing => (Class::Foreign, Urgency::CanWait),
         Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
-        Weight::Own | Weight::Answer | Weight::End | Weight::Absent | Weight::AbsentOfGroup => {
-            (Class::Own, Urgency::Now)
-        }
+        _ => (Class::Own, Urgency::Now),
     };
     if is_said(cast.weight) {
         if !room::takes(actors, env, fx, key, class, bytes.len()) {

@@ -13,6 +13,7 @@ use crate::runtime::driver::ConnId;
 use crate::user::entities::{Entities, Entity};
 use crate::user::flow::Flow;
 use crate::user::inactive::HeldStanzas;
+use crate::user::joins::Joins;
 
 pub use crate::keys::{ResourceKey, UserKey};
 
@@ -174,12 +175,20 @@ pub struct Users {
     users: Slab<User>,
     resources: Slab<Resource>,
     hasher: SeedableRandomState,
+    /// Requests that wait for what is written at the homes of others.
+    pub joins: Joins,
 }
 
 impl Users {
     /// Empty tables; `hasher` is the one that also decides home workers.
     pub fn new(hasher: SeedableRandomState) -> Users {
-        Users { by_local: HashTable::new(), users: Slab::new(), resources: Slab::new(), hasher }
+        Users {
+            by_local: HashTable::new(),
+            users: Slab::new(),
+            resources: Slab::new(),
+            hasher,
+            joins: Joins::default(),
+        }
     }
 
     /// Finds an online user.

@@ -89,6 +89,10 @@ impl Core {
             go_on(&mut self.actors, &self.env, &mut self.fx, true);
             is_any = true;
         }
+        while let Some((go_on, is_durable)) = self.actors.users.joins.next_done() {
+            go_on(&mut self.actors, &self.env, &mut self.fx, is_durable);
+            is_any = true;
+        }
         if is_any {
             self.carry_out();
         }

@@ -23,6 +23,8 @@ pub(super) struct Sample {
     position: usize,
     found: Use,
     detached: usize,
+    /// References into archives of rooms.
+    references: usize,
     /// Most bytes that wait for one client, and most stanzas of one that wait for a commit.
     output_most: usize,
     commit_most: usize,
@@ -31,7 +33,7 @@ pub(super) struct Sample {
 impl Sample {
     /// A round that has not begun.
     pub(super) const NEW: Sample =
-        Sample { position: 0, found: Use::NONE, detached: 0, output_most: 0, commit_most: 0 };
+        Sample { position: 0, found: Use::NONE, detached: 0, references: 0, output_most: 0, commit_most: 0 };
 }
 
 impl Core {
@@ -58,6 +60,8 @@ impl Core {
             }
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
             self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.not_durable()));
+            let queue = sm.and_then(|sm| sm.unacked_queue());
+            self.sample.references += queue.map_or(0, |queue| queue.archived_count());
             match resource.conn {
                 ConnId::NONE => {
                     self.sample.detached += of_one.unacked + of_one.held;
@@ -84,6 +88,7 @@ impl Core {
         metrics.memory_presence.set(sample.found.presence as u64);
         metrics.memory_unfinished.set(sample.found.unfinished as u64);
         metrics.memory_detached.set(sample.detached as u64);
+        metrics.references.set(sample.references as u64);
         // Peaks raise these at once; a round that has seen less takes them down again.
         metrics.backlog_fullest.set(sample.output_most as u64);
         metrics.log_waiting_fullest.set(sample.commit_most as u64);

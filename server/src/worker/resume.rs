@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <resume/> ─┬─► resumed
-//!            ├─► waits until its last messages are durable, and its count is no longer in the directory ─► resumed
+//!            ├─► waits until its last messages are durable, what rooms have said to it is out of their archives, and its count is no
+//!            │   longer in the directory ─► resumed
 //!            └─► failed, with what was handled, where that is known
 //! ```
 
@@ -18,15 +19,18 @@ use crate::user::inactive;
 use crate::user::offline;
 use crate::user::presence::{again, asleep};
 use crate::user::push;
+use crate::user::recall::{self, Progress};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::worker::sm::acknowledged;
 
-/// A client that wants to resume a stream and has to wait for the disk.
+/// A client that wants to resume a stream and has to wait for the disk, or for archives.
 pub(super) struct Resumption {
     conn: ConnId,
     key: ResourceKey,
     id: StreamId,
+    /// The removal of its count from the directory was begun for it.
+    is_forgetting: bool,
 }
 
 /// Whether a stream can be resumed now.
@@ -61,9 +65,8 @@ impl Core {
             return self.too_high(conn, too_high);
         }
         self.replace_connection(key);
-        counts::begin_to_forget(&mut self.actors, &self.env, &mut self.fx, key);
-        let resumption = Resumption { conn, key, id };
-        match self.readiness(&resumption) {
+        let mut resumption = Resumption { conn, key, id, is_forgetting: false };
+        match self.readiness(&mut resumption) {
             Readiness::Ready => self.resumed(&resumption),
             Readiness::Refused | Readiness::Gone => self.cannot_resume(conn, Some(id)),
             Readiness::Waits => {
@@ -78,18 +81,38 @@ impl Core {
     }
 
     /// Whether a stream can be resumed now. Its client would repeat what is only a moment away from being durable; and while
-    /// the directory has its count, that must stay true.
-    fn readiness(&mut self, resumption: &Resumption) -> Readiness {
-        let &Resumption { key, id, .. } = resumption;
+    /// the directory has its count, that must stay true. The count goes last, so that a session that still has to wait has one.
+    fn readiness(&mut self, resumption: &mut Resumption) -> Readiness {
+        let &mut Resumption { key, id, .. } = resumption;
         let Some(sm) = self.actors.users.sm_mut(key).filter(|sm| sm.id() == id) else {
             return Readiness::Gone;
         };
-        let is_durable = sm.not_durable() == 0;
+        if sm.not_durable() > 0 {
+            return Readiness::Waits;
+        }
+        match self.has_texts(key) {
+            Readiness::Ready => {}
+            other => return other,
+        }
+        if !std::mem::replace(&mut resumption.is_forgetting, true) {
+            counts::begin_to_forget(&mut self.actors, &self.env, &mut self.fx, key);
+        }
         match counts::row(&self.actors.users, key) {
             Row::Going => Readiness::Waits,
             Row::Kept => Readiness::Refused,
-            Row::None if is_durable => Readiness::Ready,
-            Row::None => Readiness::Waits,
+            Row::None => Readiness::Ready,
+        }
+    }
+
+    /// Whether a session has the texts of what it refers to in archives of rooms; without them it is over.
+    fn has_texts(&mut self, key: ResourceKey) -> Readiness {
+        match recall::progress(&mut self.actors, &self.env, &mut self.fx, key) {
+            Progress::Ready => Readiness::Ready,
+            Progress::UnderWay => Readiness::Waits,
+            Progress::Lost => {
+                self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
+                Readiness::Refused
+            }
         }
     }
 
@@ -135,9 +158,9 @@ impl Core {
             return;
         }
         let mut tried = Vec::new();
-        for resumption in std::mem::take(&mut self.resumptions) {
+        for mut resumption in std::mem::take(&mut self.resumptions) {
             let Resumption { conn, id, .. } = resumption;
-            match self.readiness(&resumption) {
+            match self.readiness(&mut resumption) {
                 Readiness::Ready => {
                     self.with_input_held(conn, |core| {
                         // Another connection of the client may have waited for the same.
@@ -155,6 +178,8 @@ impl Core {
                 }
             }
         }
+        let wanted = &self.resumptions;
+        self.actors.recalls.retain(|key| wanted.iter().any(|resumption| resumption.key == key));
         // Behind all: of two connections of a client the first may be gone, and the second one goes on.
         for resumption in tried {
             self.keep_again(&resumption);
@@ -187,7 +212,7 @@ impl Core {
 
     /// A connection takes a session over.
     fn resumed(&mut self, resumption: &Resumption) {
-        let &Resumption { conn, key, id } = resumption;
+        let &Resumption { conn, key, id, .. } = resumption;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let SessionPhase::Negotiating(negotiation) =
             std::mem::replace(&mut session.phase, SessionPhase::Bound(key))
@@ -211,6 +236,7 @@ impl Core {
         if asleep::wake(&mut self.actors, &self.env, &mut self.fx, key) {
             self.env.metrics().woken.add(1);
         }
+        recall::restore(&mut self.actors, &self.env, &self.fx, key);
         offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
         push::returned(&mut self.actors, key);

@@ -63,6 +63,7 @@ fn envelopes_come_out_as_they_went_in() {
     batch.visit(&delivery);
     batch.ask_node(&delivery);
     let membership = Membership {
+        pending_ack: Some(PendingAck::of_join(7, 3, None)),
         account: "a",
         room: "r@y",
         name: "n",

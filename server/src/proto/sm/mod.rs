@@ -27,7 +27,7 @@ pub use crate::keys::StreamId;
 use crate::stanza::Kind;
 use not_durable::NotDurable;
 use queue::UnackedQueue;
-pub use queue::{AnswerTo, Unacked};
+pub use queue::{AnswerTo, Reference, Unacked};
 
 /// Presence and iq stanzas that may go unacknowledged before the client is asked for an acknowledgement. It is
 /// asked for a message at once, and for what is left when the stream rests.
@@ -245,7 +245,7 @@ impl StreamManagement {
         let is_light = match stanza {
             Unacked::Stanza { kind, .. } => kind != Kind::Message,
             Unacked::Answer(_) | Unacked::Forgotten(_) => true,
-            Unacked::Record { .. } => false,
+            Unacked::Record { .. } | Unacked::Archived { .. } => false,
         };
         self.weight = if is_light { ASK_AFTER.min(self.weight + 1) } else { ASK_AFTER };
         let in_flight = self.in_flight.get_or_insert_default();
@@ -320,6 +320,11 @@ impl StreamManagement {
     /// The queue of what the client has not acknowledged, to be made smaller.
     pub fn unacked_mut(&mut self) -> Option<&mut UnackedQueue> {
         self.in_flight.as_mut().map(|in_flight| &mut in_flight.unacked)
+    }
+
+    /// The queue of what the client has not acknowledged, unless it has never had anything in it.
+    pub fn unacked_queue(&self) -> Option<&UnackedQueue> {
+        self.in_flight.as_ref().map(|in_flight| &in_flight.unacked)
     }
 
     /// Entries of stanzas that the client has not acknowledged, and the bytes that they stand for.

@@ -1,14 +1,15 @@
 //! What a client has not acknowledged, oldest first.
 //!
 //! Every stanza sent has its number, so every one has its place here until the client acknowledges it. What the place
-//! costs is another matter: a message of the log is a reference; what there is no room to keep becomes a few bytes
-//! that tell the client to ask again, or nothing but a count ([`Unacked::Forgotten`]; neighbours are one entry).
+//! costs is another matter: a message of the log is a reference, and so is what a room has said to a session without a connection
+//! once much of it is unacknowledged; what there is no room to keep becomes a few bytes that tell the client to ask again, or nothing
+//! but a count ([`Unacked::Forgotten`]; neighbours are one entry).
 
 use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::log::{PeerHash, Sequence};
 
 use crate::stanza::Kind;
 
@@ -40,11 +41,29 @@ pub enum Unacked {
         /// Its bytes when it is sent again.
         length: u32,
     },
+    /// What was said in a room, in whose archive it is.
+    Archived {
+        /// Where it is.
+        reference: Reference,
+        /// Its bytes when it is sent again.
+        length: u32,
+    },
     /// The server's answer to a request of the client, not kept. A resumed stream gets an error in its place, so that the
     /// client asks again.
     Answer(Box<AnswerTo>),
     /// So many stanzas that are not kept; a resumed stream goes without them.
     Forgotten(u32),
+}
+
+/// A message in the archive of a room.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Its id there.
+    pub id: Sequence,
+    /// Tells the room's address among those of the rooms in which the session is.
+    pub room: PeerHash,
+    /// A device is told of it.
+    pub wakes: bool,
 }
 
 /// Which request an answer was for.
@@ -76,7 +95,7 @@ impl Unacked {
         match self {
             Unacked::Stanza { bytes, .. } => bytes.len(),
             Unacked::Answer(answer) => answer.len(),
-            Unacked::Record { .. } | Unacked::Forgotten(_) => 0,
+            Unacked::Record { .. } | Unacked::Archived { .. } | Unacked::Forgotten(_) => 0,
         }
     }
 
@@ -84,7 +103,7 @@ impl Unacked {
     pub(super) fn cost(&self) -> usize {
         ENTRY_BYTES
             + match self {
-                Unacked::Record { length, .. } => *length as usize,
+                Unacked::Record { length, .. } | Unacked::Archived { length, .. } => *length as usize,
                 other => other.content(),
             }
     }
@@ -111,6 +130,10 @@ pub struct UnackedQueue {
     replaceable_entries: usize,
     /// Of [`UnackedQueue::bytes`], theirs.
     replaceable_bytes: usize,
+    /// Of the entries, references into archives of rooms.
+    archived: usize,
+    /// Of the entries, the oldest, at which [`UnackedQueue::refer`] has looked.
+    looked_at: usize,
 }
 
 impl UnackedQueue {
@@ -135,6 +158,7 @@ impl UnackedQueue {
         self.content += entry.content();
         self.replaceable_bytes += entry.replaceable();
         self.replaceable_entries += usize::from(entry.replaceable() > 0);
+        self.archived += usize::from(matches!(entry, Unacked::Archived { .. }));
         self.entries.push_back(entry);
     }
 
@@ -145,6 +169,8 @@ impl UnackedQueue {
         self.content -= entry.content();
         self.replaceable_bytes -= entry.replaceable();
         self.replaceable_entries -= usize::from(entry.replaceable() > 0);
+        self.archived -= usize::from(matches!(entry, Unacked::Archived { .. }));
+        self.looked_at = self.looked_at.saturating_sub(1);
         Some(entry)
     }
 
@@ -223,6 +249,46 @@ impl UnackedQueue {
             }
             Some(shed(entry))
         });
+    }
+
+    /// Keeps of messages nothing but where they are, as far as `reference` tells that. It is asked of each once.
+    pub fn refer(&mut self, reference: impl Fn(&[u8]) -> Option<Reference>) {
+        for entry in self.entries.iter_mut().skip(self.looked_at) {
+            if let Unacked::Stanza { kind: Kind::Message, bytes, .. } = entry
+                && let Ok(length) = u32::try_from(bytes.len())
+                && let Some(reference) = reference(bytes)
+            {
+                self.content -= bytes.len();
+                self.archived += 1;
+                *entry = Unacked::Archived { reference, length };
+            }
+        }
+        self.looked_at = self.entries.len();
+    }
+
+    /// Keeps the messages themselves again that are in archives of rooms. Those of which `text` knows none are forgotten.
+    pub fn recall(&mut self, mut text: impl FnMut(Reference) -> Option<Box<[u8]>>) {
+        self.rebuild(|entry| match entry {
+            Unacked::Archived { reference, .. } => Some(match text(reference) {
+                Some(bytes) => Unacked::Stanza { kind: Kind::Message, sender: 0, bytes },
+                None => Unacked::Forgotten(1),
+            }),
+            entry => Some(entry),
+        });
+    }
+
+    /// References into archives of rooms.
+    pub fn archived(&self) -> impl Iterator<Item = Reference> {
+        let entries = if self.archived == 0 { 0 } else { self.entries.len() };
+        self.entries.iter().take(entries).filter_map(|entry| match entry {
+            Unacked::Archived { reference, .. } => Some(*reference),
+            _ => None,
+        })
+    }
+
+    /// How many of them there are.
+    pub fn archived_count(&self) -> usize {
+        self.archived
     }
 
     /// Forgets the stanzas that are kept here of which this is true, by kind and content. Returns how many there were.
@@ -306,6 +372,7 @@ mod tests {
                 Unacked::Stanza { sender: 0, .. } => "s".to_owned(),
                 Unacked::Stanza { sender, .. } => format!("p{sender}"),
                 Unacked::Record { .. } => "r".to_owned(),
+                Unacked::Archived { .. } => "m".to_owned(),
                 Unacked::Answer(_) => "a".to_owned(),
                 Unacked::Forgotten(count) => format!("({count})"),
             })
@@ -385,6 +452,37 @@ mod tests {
         let mut queue = UnackedQueue::of([presence(1, 8), presence(2, 9), presence(0, 8), iq(1)].into_iter());
         queue.forget_arrivals(|bytes| bytes.len() == 9);
         assert_eq!((queue.count(), shape(&queue).as_str()), (4, "(1)p2ss"));
+    }
+
+    #[test]
+    fn messages_become_references_and_come_back_in_their_places() {
+        let message =
+            |text: &str| Unacked::Stanza { kind: Kind::Message, sender: 0, bytes: text.as_bytes().into() };
+        let reference = |id: u64| Reference { id: Sequence(id), room: PeerHash(1), wakes: true };
+        let entries = [message("one"), presence(1, 8), message("other"), iq(1), message("three")];
+        let mut queue = UnackedQueue::of(entries.into_iter());
+        let (size, looks) = (queue.size(), std::cell::Cell::new(0));
+        let refer = |bytes: &[u8]| {
+            looks.set(looks.get() + 1);
+            (bytes != b"other").then(|| reference(bytes.len() as u64))
+        };
+        queue.refer(refer);
+        assert_eq!(shape(&queue), "mp1ssm");
+        assert_eq!((queue.size(), queue.content(), queue.archived_count()), (size, 8 + 5 + 1, 2));
+        assert!(queue.archived().eq([reference(3), reference(5)]));
+        // Nothing has come since: nothing is looked at.
+        queue.refer(refer);
+        assert_eq!(looks.get(), 3);
+        queue.push(message("fifth"));
+        queue.refer(refer);
+        assert_eq!((looks.get(), shape(&queue).as_str()), (4, "mp1ssmm"));
+        let mut gone = Vec::new();
+        queue.acknowledge(1, |entry| gone.push(entry.count()));
+        assert_eq!((gone, queue.archived_count()), (vec![1], 2));
+        let mut texts = [Some(b"three"[..].into()), None].into_iter();
+        queue.recall(|_| texts.next().flatten());
+        assert_eq!((shape(&queue).as_str(), queue.count()), ("p1sss(1)", 5));
+        assert_eq!((queue.archived_count(), queue.content()), (0, 8 + 5 + 1 + 5));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A managed stream as it goes to another program, and how it names messages of the log.
 
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::log::{PeerHash, Sequence};
 
-use super::queue::{AnswerTo, Unacked, UnackedQueue};
+use super::queue::{AnswerTo, Reference, Unacked, UnackedQueue};
 use super::{ASK_AFTER, Asked, InFlight, StreamId, StreamManagement};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
@@ -48,6 +48,8 @@ pub enum UnackedRecord<'a> {
     Stanza(Kind, u32, &'a [u8]),
     /// A message of the log, and its bytes when it is sent again.
     Logged(LogPlace, u32),
+    /// A message in the archive of a room, and its bytes when it is sent again.
+    Archived(Reference, u32),
     /// An answer that is not kept: the address that the request was sent to, and its id.
     Answer(Option<&'a str>, &'a str),
     /// So many stanzas that are not kept.
@@ -83,7 +85,9 @@ impl<'a> SmRecord<'a> {
             (!self.unacked.is_empty(), HAS_UNACKED),
         ]));
         to.raw(&self.id.to_le_bytes());
-        to.number(self.resume_seconds);
+        let is_complete = to.version() >= HAS_ARCHIVED
+            || !self.unacked.iter().any(|stanza| matches!(stanza, UnackedRecord::Archived(..)));
+        to.number(if is_complete { self.resume_seconds } else { 0 });
         to.number(self.received);
         to.number(self.told);
         to.number(self.acked);
@@ -137,6 +141,13 @@ const ANSWER: u8 = 5;
 const ANSWER_FROM: u8 = 6;
 /// Marks stanzas that are not kept.
 const FORGOTTEN: u8 = 7;
+/// Marks a message in the archive of a room, of which no device is told, and one of which devices are.
+const ARCHIVED: u8 = 8;
+const ARCHIVED_AND_WAKES: u8 = 9;
+
+/// The version of the sessions from which on there are references into archives of rooms. For a program that knows none, a stream
+/// that has one cannot be resumed.
+const HAS_ARCHIVED: u16 = 2;
 
 impl<'a> UnackedRecord<'a> {
     fn write(&self, to: &mut Encoder) {
@@ -153,6 +164,15 @@ impl<'a> UnackedRecord<'a> {
             UnackedRecord::Logged(place, length) => {
                 to.byte(LOGGED);
                 place.write(to);
+                to.number(length);
+            }
+            UnackedRecord::Archived(..) if to.version() < HAS_ARCHIVED => {
+                UnackedRecord::Forgotten(1).write(to);
+            }
+            UnackedRecord::Archived(Reference { id, room, wakes }, length) => {
+                to.byte(if wakes { ARCHIVED_AND_WAKES } else { ARCHIVED });
+                to.number(id.0);
+                to.number(room.0);
                 to.number(length);
             }
             UnackedRecord::Answer(from, id) => {
@@ -176,6 +196,11 @@ impl<'a> UnackedRecord<'a> {
             ANSWER => UnackedRecord::Answer(None, from.text()?),
             ANSWER_FROM => UnackedRecord::Answer(Some(from.text()?), from.text()?),
             FORGOTTEN => UnackedRecord::Forgotten(from.number()?),
+            mark @ (ARCHIVED | ARCHIVED_AND_WAKES) => {
+                let (id, room) = (Sequence(from.number()?), PeerHash(from.number()?));
+                let reference = Reference { id, room, wakes: mark == ARCHIVED_AND_WAKES };
+                UnackedRecord::Archived(reference, from.number()?)
+            }
             kind => UnackedRecord::Stanza(
                 Kind::from_code(kind).ok_or(StateError::Damaged("a stanza of an unknown kind"))?,
                 0,
@@ -195,6 +220,10 @@ impl SmRecord<'static> {
             UnackedRecord::Answer(None, "roster"),
             UnackedRecord::Answer(Some("localhost"), "items"),
             UnackedRecord::Logged(LogPlace { sequence: 1_000_000, rank: 3 }, 120),
+            UnackedRecord::Archived(
+                Reference { id: Sequence(1 << 60), room: PeerHash(77), wakes: true },
+                300,
+            ),
             UnackedRecord::Stanza(Kind::Iq, 0, b"<iq type='get' id='1'/>"),
         ];
         let busy = SmRecord {
@@ -223,6 +252,7 @@ impl StreamManagement {
         let unacked = self.unacked().map(|stanza| match stanza {
             Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
             Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
+            Unacked::Archived { reference, length } => UnackedRecord::Archived(*reference, *length),
             Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
             Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
         });
@@ -250,6 +280,7 @@ impl StreamManagement {
                 Unacked::Stanza { kind, sender, bytes: bytes.into() }
             }
             UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
+            UnackedRecord::Archived(reference, length) => Unacked::Archived { reference, length },
             UnackedRecord::Answer(from, id) => {
                 Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
             }
@@ -267,6 +298,25 @@ impl StreamManagement {
             acked: record.acked,
             weight: u8::try_from(record.weight).map_or(ASK_AFTER, |weight| weight.min(ASK_AFTER)),
             ..StreamManagement::new(StreamId(record.id), record.resume_seconds)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_with_references_cannot_be_resumed_where_nobody_knows_them() {
+        let [busy, rests] = SmRecord::samples();
+        for (record, version, resume_seconds) in [(&busy, 1, 0), (&busy, 2, 600), (&rests, 1, 600)] {
+            let mut encoder = Encoder::new(version);
+            record.write(&mut encoder);
+            let read = SmRecord::read(&mut Decoder::new(encoder.bytes(), version)).unwrap();
+            assert_eq!(read.resume_seconds, resume_seconds);
+            assert_eq!(read.unacked.len(), record.unacked.len());
+            let is_archived = |stanza: &&UnackedRecord<'_>| matches!(stanza, UnackedRecord::Archived(..));
+            assert_eq!(read.unacked.iter().find(is_archived).is_some(), resume_seconds > 0 && version == 2);
         }
     }
 }

@@ -29,11 +29,12 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::membership::Membership;
 use crate::proto::address;
+use crate::proto::errors::StanzaError;
 use crate::proto::muc::invite::{DirectInvite, PassedInvite};
 use crate::proto::ns;
 use crate::proto::pubsub::request::Published;
 use crate::proto::reply;
-use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::blocking;
 use crate::user::jobs::Then;
@@ -90,29 +91,45 @@ pub fn forget(
 
 /// An account of this worker has become a member of a private group, or is one no more.
 pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
-    let (account, room, is_granted) =
-        (membership.account.to_owned(), membership.room.to_owned(), membership.is_granted);
+    let (account, room, is_granted, pending_ack) = (
+        membership.account.to_owned(),
+        membership.room.to_owned(),
+        membership.is_granted,
+        membership.pending_ack,
+    );
     if membership.is_written {
-        return write(actors, fx, move |transaction| announce(transaction, &account, &room, is_granted));
+        let job =
+            move |transaction: &mut WriteTransaction<'_>| announce(transaction, &account, &room, is_granted);
+        return write(actors, env, fx, pending_ack, job);
     }
     if !is_granted {
-        return write(actors, fx, move |transaction| retract(transaction, &account, &room));
+        return write(actors, env, fx, pending_ack, move |transaction| retract(transaction, &account, &room));
     }
     if is_blocked(env, fx, membership) {
-        return;
+        return settle(actors, env, fx, pending_ack);
     }
     if may_add(env, fx, membership) {
         let name = membership.name.to_owned();
         let (bounds, now_ms) = (Bounds::of(env, &account), env.unix_ms());
         let owner = env.bare_jid(&account);
-        return write(actors, fx, move |transaction| {
+        return write(actors, env, fx, pending_ack, move |transaction| {
             let bookmark = Bookmark { account: &account, owner: &owner, room: &room, name: &name };
             bookmark.publish(transaction, bounds, now_ms)
         });
     }
-    if !membership.is_invited {
-        env.metrics().room_additions_asked.add(1);
-        invite(env, fx, membership);
+    if membership.is_invited {
+        return settle(actors, env, fx, pending_ack);
+    }
+    env.metrics().room_additions_asked.add(1);
+    if !invite(env, fx, membership) {
+        settle(actors, env, fx, pending_ack);
+    }
+}
+
+/// Nothing has to be kept any more of what somebody waits for.
+fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, pending_ack: Option<PendingAck>) {
+    if let Some(pending_ack) = pending_ack {
+        actors.users.notify_durable(env, fx, pending_ack);
     }
 }
 
@@ -154,11 +171,13 @@ fn may_add(env: &Env, fx: &Effects, membership: &Membership<'_>) -> bool {
     })
 }
 
-/// Has a change of bookmarks written, of which the owner's clients hear. Nobody waits for it: one that cannot be written is
-/// missed by nobody who looks at the group itself.
+/// Has a change of bookmarks written, of which the owner's clients hear. Whoever waits for it hears when it is on the disk, or
+/// cannot be: that one is missed by nobody who looks at the group itself.
 fn write(
     actors: &mut Actors,
+    env: &Env,
     fx: &mut Effects,
+    pending_ack: Option<PendingAck>,
     job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Option<Notice>, DirectoryError> + Send + 'static,
 ) {
     let job = move |transaction: &mut WriteTransaction<'_>| {
@@ -168,15 +187,17 @@ fn write(
             if let Some(after) = told.after {
                 after(actors, env, fx, None);
             }
+            settle(actors, env, fx, pending_ack);
         });
         Ok(then)
     };
-    let failed =
-        Box::new(|_: &mut Actors, _: &Env, _: &mut Effects, error: crate::proto::errors::StanzaError| {
-            tracing::warn!(?error, "a bookmark of a group is not written");
-        });
-    if !actors.submit(fx, Box::new(job), failed) {
+    let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, error: StanzaError| {
+        tracing::warn!(?error, "a bookmark of a group is not written");
+        settle(actors, env, fx, pending_ack);
+    };
+    if !actors.submit(fx, Box::new(job), Box::new(failed)) {
         tracing::warn!("a bookmark of a group is not written: the directory has too much to do");
+        settle(actors, env, fx, pending_ack);
     }
 }
 
@@ -318,10 +339,10 @@ fn retract(
 }
 
 /// The room invites somebody who has been made a member by one who may not add it; in the name of the domain, if that was an
-/// operator.
-fn invite(env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
-    let &Membership { account, room, by, .. } = membership;
-    let Ok(room_jid) = Jid::parse(room) else { return };
+/// operator. `false`: it does not.
+fn invite(env: &Env, fx: &mut Effects, membership: &Membership<'_>) -> bool {
+    let &Membership { account, room, by, pending_ack, .. } = membership;
+    let Ok(room_jid) = Jid::parse(room) else { return false };
     let to = env.bare_jid(account);
     let by = if by.is_empty() { env.shared.domain.to_string() } else { env.bare_jid(by) };
     let mut bytes = Vec::with_capacity(512);
@@ -339,9 +360,10 @@ fn invite(env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
         to_resource: None,
         id: None,
         bytes: &bytes,
-        pending_ack: None,
+        pending_ack,
     };
     fx.route(env, &delivery);
+    true
 }
 
 /// Bookmarks with these ids are gone: their rooms hear of it.

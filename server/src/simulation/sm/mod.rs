@@ -119,6 +119,8 @@ pub struct Tally {
     pub stops: u64,
     /// Sessions that slept and were resumed: their devices were told by push.
     pub woken: u64,
+    /// Messages of rooms that sessions without a connection have referred to, and had again out of archives.
+    pub recalled: u64,
     /// Sessions that upgrades have carried with their connections.
     pub carried: u64,
     /// Messages of rooms heard, over all seats.
@@ -261,6 +263,7 @@ impl Managed {
             match description.name {
                 "sm.resumed" => self.tally.resumed += value,
                 "sm.woken" => self.tally.woken += value,
+                "sm.recalled" => self.tally.recalled += value,
                 "log.delivered_later" => self.tally.from_log += value,
                 _ => {}
             }

@@ -18,6 +18,7 @@ use crate::env::Env;
 use crate::proto::muc::retraction::{self, RoomRetraction};
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
+use crate::user::recall;
 use crate::user::record::{self, StoredMessage};
 use crate::user::tables::ResourceKey;
 
@@ -104,6 +105,9 @@ pub fn taken_back(actors: &mut Actors, env: &Env, room: ActorId) -> Option<Taken
 /// A client hears that a message of a room is taken back: it is forgotten where the client's session would get it again when it is
 /// resumed.
 pub fn forget(actors: &mut Actors, env: &Env, fx: &Effects, key: ResourceKey, (room, target): (&str, &str)) {
+    if let Some(id) = env.shared.archive_ids.open(target) {
+        actors.recalls.take_back(key, (recall::hash_of(env, room), Sequence(id)));
+    }
     let Some(unacked) = actors.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return };
     let forgotten = unacked.forget_where(|kind, stanza| {
         fx.work.add_bytes(stanza.len());

@@ -384,6 +384,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
     actors.seats.forget(key);
+    actors.recalls.forget(key);
     actors.refreshes.forget(key);
     if actors.users.find(address::local_of(&full)).is_none() {
         actors.archives.forget(account);

@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::log::{PeerHash, Sequence};
 
 use super::compose::{self, Told};
 use super::known::{Account, Device, Pushes};
@@ -29,6 +29,7 @@ use crate::runtime::driver::ConnId;
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
 use crate::user::blocking;
+use crate::user::recall;
 use crate::user::record;
 use crate::user::tables::{Flags, Users};
 use crate::xml::Element;
@@ -41,6 +42,8 @@ const ROOMS_MAX: usize = 64;
 pub(super) struct Wish {
     /// Of its address.
     room: u64,
+    /// By which sessions without a connection refer to what was said there.
+    reference: PeerHash,
     /// By [`ClientType`].
     notify: [Notify; 2],
     /// The nick in the room, if its bookmark tells one.
@@ -296,7 +299,8 @@ fn wish_of(account: &mut Account, env: &Env, fx: &Effects, local: &str, message:
         false => [Notify::Never; 2],
         true => [ClientType::Phone, ClientType::Web].map(|client| settings.of(client).unwrap_or(usual)),
     };
-    let wish = Wish { room: message.hash, notify, nick: settings.nick.map(Into::into) };
+    let reference = recall::hash_of(env, message.room);
+    let wish = Wish { room: message.hash, reference, notify, nick: settings.nick.map(Into::into) };
     if account.wishes.len() >= ROOMS_MAX {
         account.wishes.remove(0);
     }
@@ -319,6 +323,10 @@ pub(super) fn unacked(account: &Account, users: &Users, key: ResourceKey) -> usi
     let sm = users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let unacked = sm.into_iter().flat_map(|sm| sm.unacked());
     let is_told = |stanza: &&Unacked| {
+        if let Unacked::Archived { reference, .. } = stanza {
+            let wish = account.wishes.iter().find(|wish| wish.reference == reference.room);
+            return reference.wakes && wish.is_some_and(|wish| wish.notify.contains(&Notify::Always));
+        }
         let Unacked::Stanza { kind: Kind::Message, bytes, .. } = stanza else { return false };
         let Some((from, _)) = record::addresses(bytes) else { return false };
         let hash = hash_of(address::bare_of(&from));

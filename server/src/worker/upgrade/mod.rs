@@ -296,6 +296,7 @@ impl Core {
             && !actors.under_way.has_waiting()
             && fx.links.is_idle()
             && !actors.commits.has_waiting()
+            && actors.users.joins.is_empty()
             && actors.commits.awaiting_flush.is_empty()
             && fx.due_sm.is_empty()
             && !fx.is_pending()

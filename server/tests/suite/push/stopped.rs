@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use whimbrel_server::config::{Config, DriverChoice};
 use whimbrel_server::xml::Element;
 
-use crate::rooms::{enter, make, presences, room};
+use crate::rooms::{PRIVATE, enter, make, make_it, message, presences, room, until};
 use crate::support::answers::befriend;
 use crate::support::managed::chat;
 use crate::support::pushes::Keys;
@@ -249,5 +249,42 @@ fn a_record_that_cannot_be_read_costs_the_sessions_and_not_the_start() {
         assert_eq!(answer.name(), "failed");
         juliet.bind("balcony");
         juliet.settle();
+    });
+}
+
+#[test]
+fn what_was_said_to_a_kept_session_is_read_after_the_start() {
+    on_each(|driver, configure| {
+        let configure = |config: &mut Config| {
+            configure(config);
+            config.rooms.occupant_messages_per_second = 10_000;
+            config.rooms.room_messages_per_second = 10_000;
+        };
+        let server = TestServer::start(driver, configure);
+        server.accounts(&["juliet", "romeo"]);
+        let (mut romeo, _) = resumable(&server, "romeo", "orchard");
+        make(&mut romeo, "hall", "ro", PRIVATE);
+        assert_eq!(make_it(&mut romeo, "hall", "juliet", "member"), "result");
+        let (mut juliet, stream) = resumable(&server, "juliet", "balcony");
+        let jid = juliet.jid.clone();
+        enter(&mut juliet, "hall", "jule");
+        juliet.cut();
+        server.await_metric("sm.detached", 1);
+        let body = "x".repeat(1000);
+        for n in 0..60 {
+            let to = room("hall");
+            romeo.send(&format!(
+                "<message type='groupchat' to='{to}' id='m{n}'><body>{body}</body></message>"
+            ));
+        }
+        message(&mut romeo, "m59");
+        server.await_at_least("sm.references", 50);
+        let server = server.restart(configure);
+        let mut juliet = resume(&server, "juliet", &jid, &stream, 0);
+        for n in 0..60 {
+            let said = until(&mut juliet, |stanza| stanza.find("body", "jabber:client").is_some());
+            assert_eq!(said.attribute("id"), Some(format!("m{n}").as_str()));
+        }
+        assert!(server.metric("sm.recalled") >= 50);
     });
 }

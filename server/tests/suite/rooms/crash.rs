@@ -5,6 +5,7 @@ use crate::support::answers::outcome;
 use crate::support::managed::SM;
 use crate::support::program::{Program, Start};
 use crate::support::{Client, drivers};
+use whimbrel_server::xml::Element;
 
 const ARCHIVE: &str = "urn:xmpp:mam:2";
 
@@ -103,6 +104,49 @@ fn what_was_acknowledged_is_in_the_archive_after_a_kill() {
         once.sort();
         once.dedup();
         assert_eq!(once.len(), found.len(), "nothing is there twice");
+        program.stop();
+    }
+}
+
+/// Waits until an account has the invitation into the hall that waits for it.
+fn is_invited(program: &Program, name: &str) {
+    let mut client = program.login(name, "r");
+    client.send("<presence/>");
+    let of_hall = |stanza: &Element| stanza.attribute("from") == Some(room("hall").as_str());
+    client.set_aside_until(|stanza| stanza.find("x", super::USER).is_some() && of_hall(stanza));
+}
+
+#[test]
+fn everybody_who_was_invited_or_added_hears_of_it_after_a_kill() {
+    let guests: Vec<String> = (0..40).map(|n| format!("guest{n}")).collect();
+    let names: Vec<&str> = guests.iter().map(String::as_str).chain(["juliet"]).collect();
+    for driver in drivers() {
+        let start =
+            Start::new(&names).with_driver(driver).with_config("[rooms]\nstrangers_per_hour = 1000\n");
+        let mut program = start.run();
+        let mut juliet = program.login("juliet", "r");
+        make(&mut juliet, "hall", "juliet", PRIVATE);
+        for (round, guests) in guests.chunks(10).enumerate() {
+            if round > 0 {
+                juliet = enter_managed(&program, "juliet");
+            } else {
+                juliet.enable_sm();
+            }
+            if round % 2 == 0 {
+                let invites: String =
+                    guests.iter().map(|name| format!("<invite to='{name}@localhost'/>")).collect();
+                let x = format!("<x xmlns='{}'>{invites}</x>", super::USER);
+                juliet.send(&format!("<message to='{}'>{x}</message><r xmlns='{SM}'/>", room("hall")));
+                while until_ack(&mut juliet) < 1 {}
+            } else {
+                let item = |name: &String| format!("<item jid='{name}@localhost' affiliation='member'/>");
+                let items: String = guests.iter().map(item).collect();
+                assert_eq!(outcome(&super::admin(&mut juliet, "set", "hall", &items)), "result");
+            }
+            program.kill();
+            program = start.run();
+            guests.iter().for_each(|name| is_invited(&program, name));
+        }
         program.stop();
     }
 }

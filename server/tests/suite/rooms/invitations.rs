@@ -2,7 +2,7 @@
 
 use super::{PRIVATE, configure, enter, make, next_presence, room, three};
 use crate::support::answers::outcome;
-use crate::support::{on_each_driver, on_each_driver_with};
+use crate::support::{TestServer, on_each_driver, on_each_driver_with};
 
 fn invite(to: &str) -> String {
     format!(
@@ -122,5 +122,62 @@ fn every_invitation_is_acknowledged_whatever_becomes_of_it() {
         for _ in 0..4 {
             tybalt.set_aside_until(|stanza| stanza.find("x", super::USER).is_some());
         }
+    });
+}
+
+/// Copies in logs that have been waited for, while `act` lasts.
+fn waited_for(server: &TestServer, act: impl FnOnce()) -> u64 {
+    let before = server.metric("log.settled");
+    act();
+    server.metric("log.settled") - before
+}
+
+#[test]
+fn an_acknowledgement_waits_for_each_of_several_invitations() {
+    on_each_driver(|server| {
+        // Their homes are both workers.
+        let names: Vec<String> =
+            (0..6).map(|n| server.name_at_home_on(n % 2, &format!("guest{n}x"))).collect();
+        server.accounts(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let [mut juliet, ..] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        make(&mut juliet, "square", "jule", &[]);
+        juliet.enable_sm();
+        let invites: String = names.iter().map(|name| format!("<invite to='{name}@localhost'/>")).collect();
+        // Each invitation, what it is to be a member there, and then the message itself.
+        for (sent, name, copies) in [(1, "hall", 6 + 6 + 1), (2, "square", 6 + 1)] {
+            let count = waited_for(server, || {
+                let x = format!("<x xmlns='{}'>{invites}</x>", super::USER);
+                juliet.send(&format!("<message to='{}'>{x}</message>", room(name)));
+                juliet.await_handled(sent);
+            });
+            assert_eq!(count, copies, "into {name}");
+        }
+    });
+}
+
+#[test]
+fn an_answer_waits_for_those_who_are_asked_whether_they_come() {
+    on_each_driver(|server| {
+        let names: Vec<String> =
+            (0..4).map(|n| server.name_at_home_on(n % 2, &format!("guest{n}x"))).collect();
+        server.accounts(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let [mut juliet, ..] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        // She is no contact of theirs, so each is invited, whether she makes it a member or an owner.
+        let items: String = names[..3]
+            .iter()
+            .map(|name| format!("<item jid='{name}@localhost' affiliation='member'/>"))
+            .collect();
+        let count = waited_for(server, || {
+            assert_eq!(outcome(&super::admin(&mut juliet, "set", "hall", &items)), "result");
+        });
+        assert_eq!((count, server.metric("rooms.additions_asked")), (3, 3));
+        let owner = format!("{}@localhost", names[3]);
+        let fields = [PRIVATE, &[("roomowners", owner.as_str())]].concat();
+        let count = waited_for(server, || {
+            assert_eq!(outcome(&super::configure(&mut juliet, "hall", &fields)), "result");
+        });
+        assert_eq!((count, server.metric("rooms.additions_asked")), (1, 4));
     });
 }

@@ -2,6 +2,7 @@
 
 mod affiliations;
 mod archive;
+mod away;
 mod bookmarks;
 mod consent;
 mod crash;

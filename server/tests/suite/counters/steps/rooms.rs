@@ -4,6 +4,7 @@ use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
 use crate::rooms::links::{enter_by, link};
 use crate::rooms::{PRIVATE, ask_to_enter, enter, enter_with, make, make_it, message, room, say, until};
+use crate::support::Client;
 use crate::support::answers::outcome;
 use whimbrel_storage::directory::MayAdd;
 
@@ -83,7 +84,17 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
             until(&mut romeo, |stanza| stanza.name() == "message");
         },
-        moves: &["rooms.additions_asked"],
+        moves: &["rooms.additions_asked", "rooms.changes_waiting"],
+        ..PLAIN
+    },
+    Step {
+        what: "romeo is away while juliet says much, and comes back",
+        configure: |config| {
+            config.rooms.occupant_messages_per_second = 1000;
+            config.rooms.room_messages_per_second = 1000;
+        },
+        act: away,
+        moves: &["sm.references", "sm.recalled", "sm.recalls"],
         ..PLAIN
     },
     Step {
@@ -152,6 +163,25 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
 ];
+
+fn away(stage: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.online("juliet", "balcony");
+    let mut romeo = server.online("romeo", "orchard");
+    make(&mut juliet, "hall", "juliet", &[]);
+    let (jid, stream) = (romeo.jid.clone(), romeo.enable_sm());
+    let handled = u32::try_from(enter(&mut romeo, "hall", "romeo").len()).unwrap();
+    romeo.cut();
+    stage.until("sm.detached");
+    let body = "x".repeat(1_000);
+    for n in 0..20 {
+        let to = room("hall");
+        juliet.send(&format!("<message type='groupchat' to='{to}' id='m{n}'><body>{body}</body></message>"));
+    }
+    message(&mut juliet, "m19");
+    stage.until("sm.references");
+    let (_romeo, answer) = Client::resume(server.address(), "romeo", &jid, &stream, handled);
+    assert_eq!(answer.name(), "resumed");
+}
 
 fn stay(stage: &mut Stage<'_>, server: &Verona) {
     let mut juliet = server.online("juliet", "balcony");

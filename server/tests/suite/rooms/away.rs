@@ -1,0 +1,249 @@
+//! Sessions without a connection in rooms where much is said: what they keep of it, and what they have when they come back.
+
+use std::collections::HashMap;
+
+use whimbrel_server::config::Config;
+use whimbrel_server::xml::Element;
+
+use super::{PRIVATE, admin, codes, enter, make, make_it, message, room, until};
+use crate::support::answers::outcome;
+use crate::support::managed::chat;
+use crate::support::program::Start;
+use crate::support::{Client, TestServer, on_each_driver_with};
+
+/// Bytes of a body.
+const BODY: usize = 1000;
+
+fn quickly(config: &mut Config) {
+    config.rooms.occupant_messages_per_second = 10_000;
+    config.rooms.room_messages_per_second = 10_000;
+}
+
+fn say_long(client: &mut Client, name: &str, id: &str) {
+    let (to, body) = (room(name), "x".repeat(BODY));
+    client.send(&format!("<message type='groupchat' to='{to}' id='{id}'><body>{id} {body}</body></message>"));
+}
+
+/// Says so many things in a room, and waits until they are said; their ids.
+fn talk(client: &mut Client, name: &str, prefix: &str, count: usize) -> Vec<String> {
+    let ids: Vec<String> = (0..count).map(|n| format!("{prefix}{n}")).collect();
+    ids.iter().for_each(|id| say_long(client, name, id));
+    message(client, ids.last().unwrap());
+    ids
+}
+
+/// A session of romeo that has lost its connection in the hall.
+struct Away {
+    jid: String,
+    stream: String,
+    /// Stanzas that it has handled.
+    handled: u32,
+}
+
+impl Away {
+    fn from_hall(server: &TestServer, mut romeo: Client) -> Away {
+        let stream = romeo.enable_sm();
+        let handled = u32::try_from(enter(&mut romeo, "hall", "romeo").len()).unwrap();
+        Away::of(server, romeo, stream, handled)
+    }
+
+    fn of(server: &TestServer, romeo: Client, stream: String, handled: u32) -> Away {
+        let away = Away { jid: romeo.jid.clone(), stream, handled };
+        romeo.cut();
+        server.await_metric("sm.detached", 1);
+        away
+    }
+
+    fn resume(&self, address: std::net::SocketAddr) -> (Client, Element) {
+        Client::resume(address, "romeo", &self.jid, &self.stream, self.handled)
+    }
+
+    fn comes_back(&self, server: &TestServer) -> Client {
+        let (romeo, answer) = self.resume(server.address());
+        assert_eq!(answer.name(), "resumed", "{answer:?}");
+        romeo
+    }
+}
+
+/// The next so many messages with a body.
+fn next_said(client: &mut Client, count: usize) -> Vec<Element> {
+    let is_said = |stanza: &Element| stanza.find("body", "jabber:client").is_some();
+    (0..count).map(|_| until(client, is_said)).collect()
+}
+
+fn ids(messages: &[Element]) -> Vec<&str> {
+    messages.iter().map(|message| message.attribute("id").unwrap()).collect()
+}
+
+/// As it reached the other one.
+fn as_for(message: &Element, other: &str) -> String {
+    let text = String::from_utf8(message.to_bytes()).unwrap();
+    let to = message.attribute("to").unwrap();
+    text.replace(to, other)
+}
+
+#[test]
+fn a_session_that_was_away_while_much_was_said_hears_all_of_it() {
+    on_each_driver_with(quickly, |server| {
+        let names = ["hall", "den", "shed"];
+        let [mut juliet, mut romeo, mut nurse] = super::three(server);
+        for name in names {
+            make(&mut juliet, name, "jule", &[]);
+            enter(&mut nurse, name, "nurse");
+        }
+        let stream = romeo.enable_sm();
+        let handled: usize = names.iter().map(|name| enter(&mut romeo, name, "romeo").len()).sum();
+        let away = Away::of(server, romeo, stream, u32::try_from(handled).unwrap());
+        let mut said = Vec::new();
+        for n in 0..300 {
+            say_long(&mut juliet, names[n % 3], &format!("m{n}"));
+            said.push(format!("m{n}"));
+            // Rooms may live on other workers than he: what juliet says has an order in each of them.
+            message(&mut juliet, &format!("m{n}"));
+            if n % 50 == 49 {
+                juliet.send(&chat(&away.jid, format!("c{n}")));
+                juliet.settle();
+                said.push(format!("c{n}"));
+            }
+        }
+        server.await_at_least("sm.references", 280);
+        assert!(server.metric("memory.detached") < 32 * 1024, "{}", server.metric("memory.detached"));
+        let mut romeo = away.comes_back(server);
+        let heard = next_said(&mut romeo, said.len());
+        let of = |name: &str, all: &[Element]| -> Vec<String> {
+            let prefix = format!("{}/", room(name));
+            let of_room = all.iter().filter(|one| one.attribute("from").unwrap().starts_with(&prefix));
+            of_room.map(|one| as_for(one, "nurse@localhost/r")).collect()
+        };
+        let live = next_said(&mut nurse, 300);
+        for name in names {
+            assert_eq!(of(name, &heard), of(name, &live), "as everybody has heard it");
+        }
+        let mut once: HashMap<&str, usize> = HashMap::new();
+        ids(&heard).into_iter().for_each(|id| *once.entry(id).or_default() += 1);
+        assert!(said.iter().all(|id| once.get(id.as_str()) == Some(&1)), "exactly once");
+        assert!(server.metric("sm.recalled") >= 280);
+        // It goes on, and what it acknowledges does not come again.
+        romeo.acknowledge(away.handled + u32::try_from(heard.len()).unwrap());
+        talk(&mut juliet, "hall", "later", 1);
+        assert_eq!(ids(&next_said(&mut romeo, 1)), ["later0"]);
+        assert_eq!((server.metric("rooms.seats_lost"), server.metric("refused.sm_unacked")), (0, 0));
+    });
+}
+
+#[test]
+fn a_session_that_loses_its_connection_again_loses_nothing() {
+    on_each_driver_with(quickly, |server| {
+        let [mut juliet, romeo, _] = super::three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        let mut away = Away::from_hall(server, romeo);
+        let said = talk(&mut juliet, "hall", "m", 100);
+        let mut romeo = away.comes_back(server);
+        assert_eq!(ids(&next_said(&mut romeo, 100)), said);
+        // Of the hundred it has acknowledged forty; all others are out of the archive once more.
+        romeo.acknowledge(away.handled + 40);
+        romeo.settle();
+        away.handled += 40;
+        romeo.cut();
+        server.await_metric("sm.detached", 1);
+        let later = talk(&mut juliet, "hall", "n", 50);
+        let mut romeo = away.comes_back(server);
+        let heard = next_said(&mut romeo, 110);
+        assert_eq!(ids(&heard[..60]), said[40..]);
+        assert_eq!(ids(&heard[60..]), later);
+        assert_eq!(server.metric("refused.sm_unacked"), 0);
+    });
+}
+
+#[test]
+fn what_was_taken_back_meanwhile_is_not_read_again() {
+    on_each_driver_with(quickly, |server| {
+        let [mut juliet, romeo, _] = super::three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        let away = Away::from_hall(server, romeo);
+        let mut said = talk(&mut juliet, "hall", "m", 60);
+        let given = |message: &Element| {
+            let id = message.find("stanza-id", "urn:xmpp:sid:0").unwrap();
+            id.attribute("id").unwrap().to_owned()
+        };
+        say_long(&mut juliet, "hall", "regretted");
+        let regretted = given(&message(&mut juliet, "regretted"));
+        said.extend(talk(&mut juliet, "hall", "n", 60));
+        juliet.send(&format!(
+            "<message type='groupchat' to='{}' id='r'><retract xmlns='urn:xmpp:message-retract:1' id='{regretted}'/>\
+             <store xmlns='urn:xmpp:hints'/></message>",
+            room("hall")
+        ));
+        message(&mut juliet, "r");
+        let mut romeo = away.comes_back(server);
+        let heard = next_said(&mut romeo, 120);
+        assert_eq!(ids(&heard), said);
+        let retraction = until(&mut romeo, |stanza| stanza.name() == "message");
+        let retract = retraction.find("retract", "urn:xmpp:message-retract:1").unwrap();
+        assert_eq!(retract.attribute("id"), Some(&*regretted));
+    });
+}
+
+#[test]
+fn who_is_turned_out_meanwhile_reads_nothing_of_it() {
+    on_each_driver_with(quickly, |server| {
+        let [mut juliet, romeo, _] = super::three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        let away = Away::from_hall(server, romeo);
+        talk(&mut juliet, "hall", "m", 60);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "none"), "result");
+        let mut romeo = away.comes_back(server);
+        let out = until(&mut romeo, |stanza| codes(stanza).contains(&321));
+        assert_eq!(out.attribute("type"), Some("unavailable"));
+        romeo.settle();
+        let messages = romeo.take_aside(|stanza| stanza.find("body", "jabber:client").is_some());
+        assert_eq!(messages, []);
+        assert_eq!(server.metric("sm.recalled"), 0);
+    });
+}
+
+#[test]
+fn more_than_may_wait_for_a_session_ends_its_seat() {
+    for (fields, count) in [(&[][..], 600), (&[("enablearchiving", "0")][..], 150)] {
+        on_each_driver_with(quickly, |server| {
+            let [mut juliet, romeo, _] = super::three(server);
+            make(&mut juliet, "hall", "jule", fields);
+            let away = Away::from_hall(server, romeo);
+            // Half of limits.sm_unacked_bytes; of what is kept nowhere else, limits.detached_bytes.
+            talk(&mut juliet, "hall", "m", count);
+            server.await_metric("rooms.seats_lost", 1);
+            let mut romeo = away.comes_back(server);
+            let out = until(&mut romeo, |stanza| codes(stanza).contains(&333));
+            assert_eq!(out.attribute("type"), Some("unavailable"));
+            let role = admin(&mut juliet, "get", "hall", "<item role='participant'/>");
+            assert_eq!(outcome(&role), "result");
+        });
+    }
+}
+
+#[test]
+fn what_a_session_refers_to_goes_along_with_an_upgrade() {
+    let fast = "[rooms]\noccupant_messages_per_second = 10000\nroom_messages_per_second = 10000\n";
+    let start = Start::new(&["juliet", "romeo"]).with_config(fast);
+    let program = start.run();
+    let mut juliet = program.login("juliet", "r");
+    make(&mut juliet, "hall", "jule", PRIVATE);
+    assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+    let mut romeo = program.login("romeo", "r");
+    let stream = romeo.enable_sm();
+    let handled = u32::try_from(enter(&mut romeo, "hall", "romeo").len()).unwrap();
+    let away = Away { jid: romeo.jid.clone(), stream, handled };
+    romeo.cut();
+    let mut said = talk(&mut juliet, "hall", "m", 60);
+    for round in 0..2 {
+        let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
+        assert_eq!(upgraded["ok"], true, "{upgraded}");
+        said.extend(talk(&mut juliet, "hall", &format!("n{round}-"), 20));
+    }
+    let (mut romeo, answer) = away.resume(program.address());
+    assert_eq!(answer.name(), "resumed", "{answer:?}");
+    assert_eq!(ids(&next_said(&mut romeo, 100)), said);
+    assert!(program.figures()["sm.recalled"] > 80);
+    program.stop();
+}
