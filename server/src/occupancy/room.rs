@@ -109,6 +109,11 @@ impl Room {
         self.lists = None;
     }
 
+    /// Whether [`Room::lists`] has nothing to make.
+    pub fn has_lists(&self) -> bool {
+        self.lists.is_some()
+    }
+
     /// All seats, by the workers that are their accounts' homes.
     pub fn lists(&mut self, workers: usize, home_of: impl Fn(&str) -> usize) -> &[Targets] {
         let occupants = &self.occupants;

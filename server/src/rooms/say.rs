@@ -75,6 +75,9 @@ impl Written {
 /// Sends a stanza to everybody in the room.
 pub(super) fn to_all(env: &Env, fx: &mut Effects, room: &mut Room, cast: &Cast<'_>) {
     let shared = &env.shared;
+    if !room.has_lists() {
+        fx.work.add_contacts(room.occupants.len());
+    }
     let lists = room.lists(shared.workers(), |local| shared.home_of(local));
     fx.cast(env, cast, lists);
 }
@@ -87,6 +90,7 @@ pub(super) fn to_those(
     cast: &Cast<'_>,
     fits: impl Fn(&Occupant) -> bool,
 ) {
+    fx.work.add_contacts(room.occupants.len());
     let mut lists = fx.links.take_lists();
     for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| fits(occupant)) {
         let home = env.home_of(&occupant.local);

@@ -224,6 +224,7 @@ impl Core {
             && self.sessions.is_empty()
             && self.fx.jobs.pending() == 0
             && self.actors.under_way.is_empty()
+            && !self.fx.links.is_opened()
     }
 
     pub(super) fn seconds(&self) -> u32 {

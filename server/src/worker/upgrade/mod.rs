@@ -298,6 +298,7 @@ impl Core {
             && !actors.commits.has_waiting()
             && actors.commits.awaiting_flush.is_empty()
             && fx.due_sm.is_empty()
+            && fx.due_held.is_empty()
             && !fx.is_pending()
             && !self.turns.has_work(self.env.now)
             && self.arrivals.is_empty()
