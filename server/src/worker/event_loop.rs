@@ -55,7 +55,7 @@ impl Core {
             let Some(mut opened) = self.fx.links.open() else { return false };
             let received = Reception { at: opened.received(), has_waited: false };
             let begun = self.fx.out.times.set_received(received);
-            while self.fx.work.spent() < until {
+            while self.fx.work.spent() < until && !self.holds_too_much() {
                 let Some(envelope) = opened.take_next() else { break };
                 self.fx.work.add(work::LETTER);
                 self.read_envelope(envelope);
@@ -90,6 +90,7 @@ impl Core {
         for conn in self.actors.writes.take_free() {
             self.lift(conn, Holds::WRITE);
         }
+        self.lift_parked();
     }
 
     /// Once a second: gives back what connections, accounts and users who are quiet again have in side tables.

@@ -302,6 +302,7 @@ impl Core {
             && !fx.is_pending()
             && !self.turns.has_work(self.env.now)
             && self.arrivals.is_empty()
+            && self.parked.is_empty()
             && self.resumptions.is_empty()
             && !self.sessions.iter().any(|session| matches!(session.phase, SessionPhase::Leaving(_)))
     }
