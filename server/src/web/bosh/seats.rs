@@ -102,7 +102,7 @@ impl Seats {
     /// Forgets those at the head that are not early any more. The rest behind them is not older than `limits.preauth_seconds`.
     fn tidy(&mut self, address: Block) {
         let Some(queue) = self.early.get_mut(&address) else { return };
-        let is_early = |id: &Box<str>| self.by_id.get(id).is_some_and(|entry| entry.is_early);
+        let is_early = |id: &str| self.by_id.get(id).is_some_and(|entry| entry.is_early);
         while queue.front().is_some_and(|id| !is_early(id)) {
             queue.pop_front();
         }
