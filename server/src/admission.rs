@@ -53,7 +53,7 @@ struct Count {
 /// Who has how many connections, and who has most of those that have not logged in: of all networks, and of the addresses
 /// of each network.
 #[derive(Default)]
-struct Takers {
+pub struct Takers {
     addresses: HashMap<Block, Count, RandomState>,
     networks: HashMap<Block, u32, RandomState>,
     largest_networks: BTreeSet<(u32, Block)>,
@@ -62,11 +62,15 @@ struct Takers {
 
 impl Takers {
     /// Counts one that has not logged in more (or less) at an address.
-    fn count(&mut self, peer: IpAddr, step: i32) {
+    pub fn count(&mut self, peer: IpAddr, step: i32) {
         let (address, network) = (Block::of(peer), Block::network(peer));
-        let of_address = &mut self.addresses.entry(address).or_default().unauthenticated;
-        let (before, now) = (*of_address, of_address.saturating_add_signed(step));
-        *of_address = now;
+        let of_address = self.addresses.entry(address).or_default();
+        let (before, now) =
+            (of_address.unauthenticated, of_address.unauthenticated.saturating_add_signed(step));
+        of_address.unauthenticated = now;
+        if now == 0 && of_address.all == 0 {
+            self.addresses.remove(&address);
+        }
         self.largest_addresses.remove(&(network, before, address));
         if now > 0 {
             self.largest_addresses.insert((network, now, address));
@@ -83,7 +87,7 @@ impl Takers {
 
     /// The address that is to give up a place for a newcomer: one of the network that has most, if the newcomer's has
     /// fewer even with it; or one of the same network that has more than the newcomer's address would.
-    fn must_yield(&self, peer: IpAddr) -> Option<Block> {
+    pub fn must_yield(&self, peer: IpAddr) -> Option<Block> {
         let (address, network) = (Block::of(peer), Block::network(peer));
         let &(most, largest) = self.largest_networks.last()?;
         let own = self.networks.get(&network).copied().unwrap_or(0);

@@ -36,6 +36,7 @@ worker_metrics! {
     login_aborted "logins.failed.aborted" Counter "logins" "Of these: given up by the client.";
     login_unavailable "logins.failed.unavailable" Counter "logins" "Of these: the server could not look (limits.crypto_queue, or the directory).";
     login_delayed "logins.delayed" Counter "logins" "Answers to passwords and proofs that were held back because of earlier failures.";
+    login_waited "logins.waited" Counter "logins" "Passwords and proofs that waited before they were looked at or refused, because of too many failed logins of an account, an address or a network (limits.guesses_per_…).";
     login_unlogged "logins.unlogged" Counter "logins" "Failed logins without a line of their own in the log: there were too many in their second.";
     registrations "registrations" Counter "accounts" "Accounts opened by clients (XEP-0077).";
     binds "binds" Counter "sessions" "Resources bound.";
@@ -188,6 +189,7 @@ worker_metrics! {
     refused_websocket_size "refused.websocket_bytes" Counter "connections" "Ended: a message of WebSocket longer than limits.stanza_bytes.";
     refused_backlog "refused.output_backlog_bytes" Counter "connections" "Ended: limits.output_backlog_bytes.";
     refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
+    refused_held "refused.held_bytes" Counter "stanzas" "Refused: limits.held_bytes, of which their senders had their part.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
     refused_throttled "refused.login_throttle" Counter "logins" "Refused unheard: too many failed logins of an account, an address or a network (limits.guesses_per_…).";
     refused_presence "refused.presence_bytes" Counter "presences" "Refused: limits.presence_bytes.";
@@ -222,8 +224,10 @@ worker_metrics! {
     work "loop.work" Counter "units" "Work of the event loop in units of about a microsecond.";
     work_longest "loop.work_longest" HighWater "units" "Most work in one iteration of the event loop.";
     mailbox_stalls "mailbox.stalls" Counter "times" "Reading from all clients of a worker paused because a mailbox was full.";
+    mailbox_cuts "mailbox.cuts" Counter "times" "Batches of which a part was left for the next iteration, because reading it costs more than the share of one.";
     held_bytes "queue.held.length" Gauge "bytes" "Bytes of stanzas that wait for a subscription on its way to the directory.";
     held_high "queue.held.high_water" HighWater "bytes" "Most bytes of stanzas that ever waited for subscriptions on their way to the directory.";
+    held_waits "held.waits" Counter "times" "Stanzas that waited at their connections, because their accounts had as much waiting for subscriptions as they may (limits.held_bytes).";
     held_stalls "held.stalls" Counter "times" "Reading from all clients of a worker paused by limits.held_bytes.";
     mailbox_letters "mailbox.letters" Counter "envelopes" "Envelopes sent to other workers.";
     backlog_bytes "queue.output.length" Gauge "bytes" "Bytes that wait to be written to clients that read slowly.";

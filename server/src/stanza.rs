@@ -131,7 +131,7 @@ impl Type {
 
 /// How a stanza may be treated on its way, read once from its direct children ([`crate::proto::traits`]).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traits(u16);
+pub struct Traits(u32);
 
 impl Traits {
     /// Has a `<body/>`.
@@ -170,6 +170,8 @@ impl Traits {
 
     /// A device that is asleep is told of it (XEP-0357).
     pub const WAKES: Traits = Traits(32768);
+    /// Has waited at its sender's home for a subscription under way: it is held at the other's whatever room there is.
+    pub const HELD: Traits = Traits(65536);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {

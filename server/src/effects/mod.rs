@@ -68,6 +68,8 @@ pub struct Effects<S> {
     pub due_cursors: Due,
     /// Resources that may have room for what waits for it.
     pub due_room: Due,
+    /// Resources whose clients have read what they had, and for which something was held back meanwhile.
+    pub due_held: Due,
     /// Buffers for what is read and written within an event.
     pub buffers: Buffers,
     /// Presence that is on its way to many users of this worker.
@@ -95,6 +97,7 @@ impl<S: 'static> Effects<S> {
             due_sm: Vec::new(),
             due_cursors: Due::default(),
             due_room: Due::default(),
+            due_held: Due::default(),
             buffers: Buffers::default(),
             spreading: Spreading::default(),
             local: Batch::default(),

@@ -23,6 +23,10 @@ pub const ADDRESS: u64 = 1;
 /// Units for a stanza that is written to a client.
 pub const WRITE: u64 = 1;
 
+/// Units for the first of what an iteration writes to a connection: all of it goes to the kernel in one piece, which costs more
+/// than what is in it.
+pub const SEND: u64 = 4;
+
 /// Units for a look into the directory.
 pub const LOOK: u64 = 2;
 

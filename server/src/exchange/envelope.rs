@@ -4,6 +4,7 @@
 //! and at most one wake-up for everything that happened. The texts of all envelopes of a batch lie in one
 //! buffer, and emptied batches go back to their sender, so the steady path allocates nothing.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
@@ -154,7 +155,8 @@ pub enum Envelope<'a> {
 /// The envelopes of one iteration to one worker.
 #[derive(Default)]
 pub struct Batch {
-    envelopes: Vec<Packed>,
+    /// Those that are not read yet.
+    envelopes: VecDeque<Packed>,
     bytes: Vec<u8>,
     /// Recipients of the broadcasts among them.
     recipients: usize,
@@ -191,6 +193,68 @@ impl PackedStanza {
             Recipient::User => Envelope::Stanza(delivery),
             Recipient::Room => Envelope::Visit(delivery),
             Recipient::Node => Envelope::ToNode(delivery),
+        }
+    }
+}
+
+impl Packed {
+    /// The envelope as its reader sees it. `bytes`: those of its batch.
+    fn open(self, bytes: &[u8]) -> Envelope<'_> {
+        match self {
+            Packed::Stanza(stanza) => stanza.open(bytes),
+            Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
+                kind,
+                weight,
+                from: from.text(bytes),
+                head: head.bytes(bytes),
+                tail: tail.bytes(bytes),
+                targets: targets.bytes(bytes),
+            }),
+            Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
+                Envelope::Broadcast(Broadcast {
+                    typ,
+                    from: from.text(bytes),
+                    payload: payload.bytes(bytes),
+                    targets: targets.bytes(bytes),
+                    chooses_resources,
+                })
+            }
+            Packed::Event { kind, owner, node, tail, targets } => Envelope::Event(NodeEvent {
+                kind,
+                owner: owner.text(bytes),
+                node: node.text(bytes),
+                tail: tail.bytes(bytes),
+                targets: targets.bytes(bytes),
+            }),
+            Packed::Wanted { from, nodes, targets } => Envelope::Wanted(Wanted {
+                from: from.text(bytes),
+                nodes: nodes.bytes(bytes),
+                targets: targets.bytes(bytes),
+            }),
+            Packed::Membership {
+                account,
+                room,
+                name,
+                by,
+                is_granted,
+                is_invited,
+                is_written,
+                pending_ack,
+            } => Envelope::Membership(Membership {
+                account: account.text(bytes),
+                room: room.text(bytes),
+                name: name.text(bytes),
+                by: by.text(bytes),
+                is_granted,
+                is_invited,
+                is_written,
+                pending_ack,
+            }),
+            Packed::Spread { from, conn } => Envelope::Spread { from: from.text(bytes), conn },
+            Packed::Owed { by, work } => Envelope::Owed { by: by.text(bytes), work },
+            Packed::Migration(migration) => Envelope::Migration(migration),
+            Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
+            Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
         }
     }
 }
@@ -256,7 +320,7 @@ impl Batch {
             pending_ack: d.pending_ack,
             recipient,
         };
-        self.envelopes.push(Packed::Stanza(packed));
+        self.envelopes.push_back(Packed::Stanza(packed));
     }
 
     /// Adds a stanza of a room.
@@ -270,7 +334,7 @@ impl Batch {
             tail: self.put(cast.tail),
             targets: self.put(cast.targets),
         };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds a broadcast.
@@ -283,7 +347,7 @@ impl Batch {
             targets: self.put(b.targets),
             chooses_resources: b.chooses_resources,
         };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds what has happened to a node.
@@ -296,7 +360,7 @@ impl Batch {
             tail: self.put(event.tail),
             targets: self.put(event.targets),
         };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds the wish for last items.
@@ -307,7 +371,7 @@ impl Batch {
             nodes: self.put(wanted.nodes),
             targets: self.put(wanted.targets),
         };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds that an account belongs to a private group, or no longer.
@@ -322,37 +386,37 @@ impl Batch {
             is_written: membership.is_written,
             pending_ack: membership.pending_ack,
         };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds the word that the broadcasts before it were the last parts of a presence.
     pub fn spread(&mut self, from: &str, conn: ConnId) {
         let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds the bill for a request, for who has sent it.
     pub fn owed(&mut self, by: &str, work: u64) {
         let packed = Packed::Owed { by: self.put(by.as_bytes()), work };
-        self.envelopes.push(packed);
+        self.envelopes.push_back(packed);
     }
 
     /// Adds a connection.
     pub fn migration(&mut self, migration: Box<Migration>) {
-        self.envelopes.push(Packed::Migration(migration));
+        self.envelopes.push_back(Packed::Migration(migration));
     }
 
     /// Adds the word that a message is durable, or will never be.
     pub fn durable(&mut self, pending_ack: PendingAck, is_durable: bool) {
-        self.envelopes.push(Packed::Durable { pending_ack, is_durable });
+        self.envelopes.push_back(Packed::Durable { pending_ack, is_durable });
     }
 
     /// Adds the order to end the oldest connection from an address.
     pub fn make_room(&mut self, address: Block, workers: usize) {
-        self.envelopes.push(Packed::MakeRoom { address, workers });
+        self.envelopes.push_back(Packed::MakeRoom { address, workers });
     }
 
-    /// Number of envelopes.
+    /// Number of envelopes that are not read yet.
     pub fn len(&self) -> usize {
         self.envelopes.len()
     }
@@ -374,66 +438,21 @@ impl Batch {
 
     /// Reads the envelopes in the order in which they were added, and leaves the batch empty.
     pub fn open(&mut self, mut read: impl FnMut(Envelope<'_>)) {
-        let Batch { envelopes, bytes, .. } = self;
-        for packed in envelopes.drain(..) {
-            let envelope = match packed {
-                Packed::Stanza(stanza) => stanza.open(bytes),
-                Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
-                    kind,
-                    weight,
-                    from: from.text(bytes),
-                    head: head.bytes(bytes),
-                    tail: tail.bytes(bytes),
-                    targets: targets.bytes(bytes),
-                }),
-                Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
-                    Envelope::Broadcast(Broadcast {
-                        typ,
-                        from: from.text(bytes),
-                        payload: payload.bytes(bytes),
-                        targets: targets.bytes(bytes),
-                        chooses_resources,
-                    })
-                }
-                Packed::Event { kind, owner, node, tail, targets } => Envelope::Event(NodeEvent {
-                    kind,
-                    owner: owner.text(bytes),
-                    node: node.text(bytes),
-                    tail: tail.bytes(bytes),
-                    targets: targets.bytes(bytes),
-                }),
-                Packed::Wanted { from, nodes, targets } => Envelope::Wanted(Wanted {
-                    from: from.text(bytes),
-                    nodes: nodes.bytes(bytes),
-                    targets: targets.bytes(bytes),
-                }),
-                Packed::Membership {
-                    account,
-                    room,
-                    name,
-                    by,
-                    is_granted,
-                    is_invited,
-                    is_written,
-                    pending_ack,
-                } => Envelope::Membership(Membership {
-                    account: account.text(bytes),
-                    room: room.text(bytes),
-                    name: name.text(bytes),
-                    by: by.text(bytes),
-                    is_granted,
-                    is_invited,
-                    is_written,
-                    pending_ack,
-                }),
-                Packed::Spread { from, conn } => Envelope::Spread { from: from.text(bytes), conn },
-                Packed::Owed { by, work } => Envelope::Owed { by: by.text(bytes), work },
-                Packed::Migration(migration) => Envelope::Migration(migration),
-                Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
-                Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
-            };
+        while let Some(envelope) = self.take_next() {
             read(envelope);
         }
+        self.clear();
+    }
+
+    /// The next envelope, in the order in which they were added.
+    pub fn take_next(&mut self) -> Option<Envelope<'_>> {
+        let packed = self.envelopes.pop_front()?;
+        Some(packed.open(&self.bytes))
+    }
+
+    /// Drops what is in it and keeps its memory for reuse.
+    pub fn clear(&mut self) {
+        self.envelopes.clear();
         self.recipients = 0;
         self.bytes.clear();
         if self.bytes.capacity() > Self::KEEP_BYTES_MAX {

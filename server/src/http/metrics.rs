@@ -14,6 +14,7 @@ whimbrel_stats::metrics! {
         bosh_sessions "http.bosh.sessions" Gauge "sessions" "Sessions of BOSH. Each has a connection to a worker, which counts it in websocket.connections.";
         bosh_bytes "http.bosh.bytes" Gauge "bytes" "Bytes that sessions of BOSH and requests under way hold (http.bosh_mib).";
         bosh_begun "http.bosh.begun" Counter "sessions" "Sessions of BOSH that were begun.";
+        bosh_displaced "http.bosh.displaced" Counter "sessions" "Sessions of BOSH that had not logged in and gave up their place for another address, when there were http.bosh_sessions.";
         bosh_repeated "http.bosh.repeated" Counter "requests" "Requests of BOSH that came again because their answer was lost.";
         bosh_inactive "http.bosh.inactive" Counter "sessions" "Sessions of BOSH whose client stayed away for too long.";
         bosh_broken "http.bosh.broken" Counter "sessions" "Sessions of BOSH that ended because of a request against the rules: outside of the window, with a wrong key, or too soon.";

@@ -154,6 +154,16 @@ impl Inbox {
         Some(next)
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -165,6 +165,12 @@ impl Room {
         }
     }
 
+    /// Whether [`Room::lists`] has nothing to make.
+    pub fn has_lists(&self) -> bool {
+        self.occupants.len() <= WRITTEN_ANEW_MAX
+            || self.memo.as_ref().is_some_and(|memo| memo.lists.is_some())
+    }
+
     /// All seats, by the workers that are their accounts' homes; `None`: they are so few that they are not listed.
     pub fn lists(&mut self, workers: usize) -> Option<&[Targets]> {
         if self.occupants.len() <= WRITTEN_ANEW_MAX {

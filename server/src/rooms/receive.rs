@@ -30,7 +30,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
         return rest(actors, env, fx, d.to_local);
     }
     if actors.rooms.is_busy(d.to_local) {
-        if !hold(actors, env, d) {
+        if !hold(actors, env, fx, d) {
             env.metrics().refused_room_waiting.add(1);
             let text = "too much waits for this room; try again later";
             let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
@@ -51,13 +51,17 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
 }
 
 /// Lets a stanza wait until the room has written or read. `false`: too much waits.
-fn hold(actors: &mut Actors, env: &Env, d: &Delivery<'_>) -> bool {
+fn hold(actors: &mut Actors, env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
     let most = env.config.rooms.waiting_kib as usize * 1024;
     // While a room is made, whoever makes it has no seat yet.
     let has_seat = Visit::of(d)
         .is_some_and(|visit| actors.rooms.room(visit.name).is_none_or(|room| visit.seat(room).is_some()));
     let inbox = actors.rooms.inbox(d.to_local);
     let before = inbox.bytes();
+    if before + d.bytes.len() > most {
+        // What waits of its sender is looked for.
+        fx.work.add_contacts(inbox.len());
+    }
     let is_held = inbox.hold(d, most, has_seat);
     env.metrics().room_waiting.add((inbox.bytes() - before) as u64);
     is_held
@@ -71,16 +75,18 @@ fn charge(env: &Env, fx: &mut Effects, d: &Delivery<'_>, begun: u64) {
     }
 }
 
-/// What has waited and is served at once; then all others of the worker have their turn.
-const SERVED_AT_ONCE: usize = 16;
+/// Work units for what has waited and is served at once; then all others of the worker have their turn. What is begun is finished.
+const SERVED_UNITS: u64 = 128;
 
 /// Goes on with what has waited, unless the room has become busy again.
 pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
-    for _ in 0..SERVED_AT_ONCE {
+    let until = fx.work.spent() + SERVED_UNITS;
+    while fx.work.spent() < until {
         let inbox = actors.rooms.inbox(name);
         let before = inbox.bytes();
         let Some(next) = inbox.take() else { break };
         env.metrics().room_waiting.sub((before - inbox.bytes()) as u64);
+        fx.work.add(work::STANZA);
         let Next::Stanza(waiting) = next else {
             if let Some(order) = actors.orders.take(name) {
                 order(actors, env, fx);
@@ -97,7 +103,7 @@ pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str
 }
 
 /// If more has waited than is served at once, the room stays busy until its worker's own mailbox has come to what the room tells
-/// itself: so a thousand who enter after a restart cost others no more than [`SERVED_AT_ONCE`] of them at a time.
+/// itself: so a thousand who enter after a restart cost others no more than [`SERVED_UNITS`] and one of them at a time.
 fn give_way(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     let inbox = actors.rooms.inbox(name);
     if inbox.is_busy() || inbox.is_free() {

@@ -74,6 +74,9 @@ impl Written {
 
 /// Sends a stanza to everybody in the room.
 pub(super) fn to_all(env: &Env, fx: &mut Effects, room: &mut Room, cast: &Cast<'_>) {
+    if !room.has_lists() {
+        fx.work.add_contacts(room.occupants.len());
+    }
     match room.lists(env.shared.workers()) {
         Some(lists) => fx.cast(env, cast, lists),
         None => to_those(env, fx, room, cast, |_| true),
@@ -88,6 +91,7 @@ pub(super) fn to_those(
     cast: &Cast<'_>,
     fits: impl Fn(&Occupant) -> bool,
 ) {
+    fx.work.add_contacts(room.occupants.len());
     let mut lists = fx.links.take_lists();
     for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| fits(occupant)) {
         let list = &mut lists[occupant.home()];

@@ -4,14 +4,14 @@ use whimbrel_storage::log::{ActorCopy, Sequence};
 
 use crate::effects::answer;
 use crate::env::Env;
-use crate::proto::errors::StanzaCondition;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, UserKey, Users};
-use crate::user::{blocking, delivery, keep, presence};
+use crate::user::{blocking, delivery, keep, presence, stranger};
 
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
 /// under way with that contact.
@@ -26,10 +26,51 @@ pub fn deliver(
     sender: Option<ActorCopy>,
 ) -> Option<Sequence> {
     let is_subscription = Verb::of(d.typ).is_some();
-    if is_subscription || d.traits.has(Traits::RELEASED) || !actors.under_way.hold_inbound(d) {
+    if is_subscription || d.traits.has(Traits::RELEASED) {
         return deliver_now(actors, env, fx, d, sender);
     }
-    None
+    if !d.traits.has(Traits::HELD) && actors.under_way.lacks_room(d, env.config.limits.held_bytes as usize) {
+        if is_refused_without_room(d) {
+            refuse_to_hold(actors, env, fx, d);
+            return None;
+        }
+        service::request::bill(env, fx, d.from, d.bytes.len() as u64 / HELD_BYTES_PER_UNIT);
+    }
+    match actors.under_way.hold_inbound(d) {
+        true => None,
+        false => deliver_now(actors, env, fx, d, sender),
+    }
+}
+
+/// Bytes beyond its part that cost their sender a work unit when they are held.
+const HELD_BYTES_PER_UNIT: u64 = 4;
+
+/// Whether a stanza for which there is no room behind a subscription is refused. Presence is not: its recipient would take its sender
+/// for what it is no more. Nor is what gets no answer.
+fn is_refused_without_room(d: &Delivery<'_>) -> bool {
+    d.kind != Kind::Presence && !d.traits.has(Traits::FROM_SERVER) && answer::may_be_answered(d.kind, d.typ)
+}
+
+/// A sender has so much waiting behind its subscriptions that no more of it is held. A stranger learns no more of the
+/// recipient than from any other message or request.
+fn refuse_to_hold(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    env.metrics().refused_held.add(1);
+    let text = "too much waits for your subscription; try again later";
+    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+    let is_waited_for = match d.kind {
+        Kind::Message => stranger::turn_away(actors, env, fx, d, error),
+        Kind::Iq if stranger::is_told(env, fx, d) => {
+            answer::bounce_with(env, fx, d, error);
+            false
+        }
+        Kind::Iq | Kind::Presence => {
+            answer::bounce(env, fx, d, StanzaCondition::ServiceUnavailable);
+            false
+        }
+    };
+    if !is_waited_for {
+        settle_now(&mut actors.users, env, fx, d);
+    }
 }
 
 /// As [`deliver`], at once.

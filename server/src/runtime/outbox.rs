@@ -37,8 +37,9 @@ const WAITING_MAX: usize = 4096;
 /// Output of one connection beyond this, in bytes, gains nothing by waiting.
 const WAITING_BYTES_MAX: usize = 8 * 1024;
 
-/// Of the output that has waited this many connections' goes out in one iteration, so that others are not behind all of it.
-const RELEASED_MAX: usize = 128;
+/// Of the output that has waited this many connections' goes out in one iteration, behind everything that does not wait: each is a
+/// write, and whatever comes next is behind all of them.
+const RELEASED_MAX: usize = 32;
 
 /// A spare buffer larger than this is given back to the allocator instead.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
@@ -227,6 +228,12 @@ impl Outbox {
         Output::new(transport, &mut entry.plain).written(element);
     }
 
+    /// Whether something has been written to a connection or asked for since its output was last taken.
+    #[inline]
+    pub fn is_written(&self, conn: ConnId) -> bool {
+        self.written(conn).is_some()
+    }
+
     /// Bytes in that buffer so far.
     pub fn plain_len(&self, conn: ConnId) -> usize {
         self.written(conn).map_or(0, |entry| entry.plain.len())
@@ -284,7 +291,7 @@ impl Outbox {
     }
 
     /// Takes the entries of this iteration, in the order in which they were first touched. Those that wait for more stay while
-    /// `more_comes`, and afterwards as long as others of them go.
+    /// `more_comes`, and afterwards as long as others of them go, which are the last.
     pub fn take(&mut self, now: Millis, more_comes: bool) -> Vec<Entry> {
         if self.left == 0 && self.entries.iter().all(|entry| entry.waits_since.is_none()) {
             for entry in &self.entries {
@@ -292,18 +299,22 @@ impl Outbox {
             }
             return std::mem::take(&mut self.entries);
         }
-        let (mut due, mut staying, mut released) = (Vec::new(), Vec::new(), 0);
+        let (mut due, mut staying, mut released) = (Vec::new(), Vec::new(), Vec::new());
         for (place, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            let stays =
-                entry.waits_since.is_some() && (released == RELEASED_MAX || entry.stays(now, more_comes));
-            released += usize::from(!stays && entry.waits_since.is_some());
+            let waits = entry.waits_since.is_some();
+            let stays = waits && (released.len() == RELEASED_MAX || entry.stays(now, more_comes));
             // A later connection of the same index may have the slot.
             let slot = &mut self.slots[entry.conn.index as usize];
             if slot.entry() == place {
                 slot.set_entry(if stays { staying.len() as u32 } else { NO_ENTRY });
             }
-            if stays { staying.push(entry) } else { due.push(entry) }
+            match (stays, waits) {
+                (true, _) => staying.push(entry),
+                (false, true) => released.push(entry),
+                (false, false) => due.push(entry),
+            }
         }
+        due.append(&mut released);
         self.left = staying.len();
         self.entries = staying;
         due

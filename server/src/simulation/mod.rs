@@ -43,6 +43,8 @@ mod come;
 mod frames;
 mod hear;
 mod leave;
+#[cfg(test)]
+mod logins;
 mod machine;
 mod nodes;
 mod operator;

@@ -12,11 +12,16 @@ use whimbrel_storage::directory::Subscription;
 /// Two users on one worker with two clients each, number 0 and 2 of user 0, 1 and 3 of user 1; all online, available
 /// and knowing their rosters. A network without delay; clients do nothing of their own accord.
 pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
+    still(2, jobs)
+}
+
+/// As [`four`], of so many users, with two clients each.
+pub(super) fn still(users: usize, jobs: usize) -> (World, tempfile::TempDir) {
     let still = Weather { delay_ms_max: 0, idle_polls_permille: 0, short_permille: 0, ..Weather::default() };
     let settings = Settings {
         workers: 1,
-        users: 2,
-        clients: 4,
+        users,
+        clients: 2 * users,
         jobs,
         sessions_unauthenticated: 100,
         handshakes: 0,
@@ -26,10 +31,10 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
     let data = tempfile::tempdir().expect("a folder");
     let mut world = World::new(settings, data.path()).expect("a world");
     world.calm = true;
-    for index in 0..4 {
+    for index in 0..2 * users {
         come_online(&mut world, index);
     }
-    for index in 0..4 {
+    for index in 0..2 * users {
         world.fetch_roster(index);
         world.become_available(index);
     }
@@ -61,7 +66,7 @@ pub(super) fn settle(world: &mut World) {
 
 /// What a client has said reaches the worker, and what the worker does then reaches the queue of writes.
 pub(super) fn turn(world: &mut World) {
-    for index in 0..4 {
+    for index in 0..world.clients.len() {
         world.flush(index);
     }
     world.pass(1);
@@ -386,4 +391,106 @@ fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up(
     }
     assert!(!world.workers[0].is_stalled());
     assert_eq!(world.workers[0].core().actors().under_way.bytes(), 0);
+}
+
+#[test]
+fn those_who_fill_what_may_be_held_wait_and_a_bystander_does_not() {
+    const ACCOMPLICES: usize = 10;
+    const EACH: usize = 60;
+    let (mut world, _data) = still(ACCOMPLICES + 2, 1000);
+    let limits = crate::limits::Limits { held_bytes: 100_000, ..world.config.limits.clone() };
+    let config = crate::config::Config { limits, ..(*world.config).clone() };
+    world.workers[0].core_mut().reconfigure(std::sync::Arc::new(config));
+    let metrics = |world: &World| {
+        let metrics = world.workers[0].core().env().metrics();
+        (metrics.messages_in.get(), metrics.messages_out.get(), metrics.iqs_in.get())
+    };
+    let filler = "x".repeat(2_000);
+    let chat = |to: usize| {
+        format!(
+            "<message type='chat' to='{}'><body>{filler}</body><store xmlns='urn:xmpp:hints'/></message>",
+            bare(to)
+        )
+    };
+    let before = metrics(&world);
+    for user in 0..ACCOMPLICES {
+        let other = (user + 1) % ACCOMPLICES;
+        say(&mut world, user, &format!("<presence type='subscribe' to='{}'/>", bare(other)));
+    }
+    turn(&mut world);
+    // Of another client of each, because what its own client sends behind the request waits anyway.
+    for user in 0..ACCOMPLICES {
+        let text = chat((user + 1) % ACCOMPLICES).repeat(EACH);
+        say(&mut world, user + ACCOMPLICES + 2, &text);
+    }
+    for _ in 0..300 {
+        turn(&mut world);
+        assert!(!world.workers[0].is_stalled(), "nobody else is read from any more");
+    }
+    let core = world.workers[0].core();
+    assert!(
+        (30_000..100_000).contains(&core.actors().under_way.bytes()),
+        "{}",
+        core.actors().under_way.bytes()
+    );
+    assert!(core.env().metrics().held_waits.get() >= ACCOMPLICES as u64);
+    let between = metrics(&world);
+    assert!(between.0 - before.0 < (ACCOMPLICES * EACH) as u64, "the rest waits");
+    let (bystander, friend) = (ACCOMPLICES, ACCOMPLICES + 1);
+    say(&mut world, bystander, &chat(friend));
+    say(&mut world, bystander, "<iq type='get' id='q0'><ping xmlns='urn:xmpp:ping'/></iq>");
+    for _ in 0..3 {
+        turn(&mut world);
+    }
+    let after = metrics(&world);
+    assert_eq!((after.0 - between.0, after.2 - between.2), (1, 1), "both are handled");
+    assert!(after.1 > between.1, "and the message is delivered");
+    for _ in 0..1_000 {
+        turn(&mut world);
+        world.round();
+        // They hear of what no oracle has been told.
+        world.failure = None;
+    }
+    assert_eq!(metrics(&world).0 - before.0, (ACCOMPLICES * EACH) as u64 + 1, "nothing is lost");
+    assert_eq!(world.workers[0].core().actors().under_way.bytes(), 0);
+    assert_eq!(world.workers[0].core().env().metrics().refused_held.get(), 0);
+}
+
+#[test]
+fn a_sender_elsewhere_that_has_its_part_of_what_may_be_held_is_told() {
+    let (mut world, _data) = four(100);
+    world.subscription(0, 1, "subscribe");
+    write(&mut world);
+    turn(&mut world);
+    // The contact's half is on its way to the directory; more comes as from another worker.
+    let filler = "x".repeat(3_000);
+    let (from, to) = (full(0, "r0"), local(1));
+    let bytes =
+        format!("<message from='{from}' to='{to}@x' type='chat' id='m'><body>{filler}</body></message>");
+    let errors = |world: &World| world.workers[0].core().env().metrics().errors_out.get();
+    let (before, limit) = (errors(&world), world.config.limits.held_bytes as usize);
+    let mut sent = 0;
+    while world.workers[0].core().env().metrics().refused_held.get() == 0 {
+        let (_, _, fx) = world.parts_mut(0);
+        let message = crate::stanza::Delivery {
+            kind: crate::stanza::Kind::Iq,
+            typ: crate::stanza::Type::Get,
+            traits: crate::stanza::Traits::default(),
+            from: &from,
+            to_local: &to,
+            to_resource: Some("r0"),
+            id: Some("m"),
+            bytes: bytes.as_bytes(),
+            pending_ack: None,
+        };
+        fx.links.to(0).stanza(&message);
+        sent += 1;
+        assert!(sent < 1_000, "all of it is held");
+        turn(&mut world);
+        turn(&mut world);
+    }
+    let held = world.workers[0].core().actors().under_way.bytes();
+    assert!((limit / 10..limit / 8).contains(&held), "{held} of {limit}");
+    assert!(!world.workers[0].is_stalled());
+    assert_eq!(errors(&world) - before, 1, "its sender is answered");
 }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use super::order::{four, say, settle, turn, write_to};
 use super::world::World;
 use crate::config::Config;
+use crate::exchange::fanout::{Broadcast, Targets};
 use crate::limits::Limits;
+use crate::runtime::driver::Event;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::tables::Flags;
 
 const PING: &str = "<iq type='get' id='q0'><ping xmlns='urn:xmpp:ping'/></iq>";
 
@@ -129,4 +133,153 @@ fn a_client_that_asks_for_more_than_its_rate_is_read_from_at_that_rate() {
     }
     // Answers to pings of the server are among them.
     assert!(iqs(&world) - before >= 100, "in the end all of it");
+}
+
+/// What a worker does in one iteration, in work units.
+fn work_of(world: &mut World) -> u64 {
+    let spent = |world: &World| world.workers[0].core().effects().work.spent();
+    let before = spent(world);
+    turn(world);
+    spent(world) - before
+}
+
+#[test]
+fn what_is_left_of_a_batch_is_read_in_the_next_iteration() {
+    const PRESENCES: u64 = 84;
+    let (mut world, _data) = four(100);
+    let seen = |world: &World| world.workers[0].core().env().metrics().presences_out.get();
+    let before = seen(&world);
+    let (_, _, fx) = world.parts_mut(0);
+    let mut targets = Targets::default();
+    ["u0", "u1"].iter().for_each(|local| targets.push(local));
+    let from = format!("x@{}/r", super::world::DOMAIN);
+    for _ in 0..PRESENCES {
+        fx.links.to(0).broadcast(&Broadcast::new(Type::Available, &from, b"/>").to(&targets));
+    }
+    turn(&mut world);
+    let first = work_of(&mut world);
+    let (done, all) = (seen(&world) - before, PRESENCES * 4);
+    assert!((1..all).contains(&done), "a part of the batch is read, not {done} of {all}");
+    assert!((512..600).contains(&first), "{first} units in one iteration");
+    let core = world.workers[0].core();
+    assert!(core.effects().links.has_incoming() && core.env().metrics().mailbox_cuts.get() == 1);
+    let now = world.now;
+    assert_eq!(world.workers[0].timeout(now), Some(std::time::Duration::ZERO), "it goes on at once");
+    turn(&mut world);
+    assert_eq!(seen(&world) - before, all);
+    assert!(world.workers[0].core().effects().links.is_idle());
+}
+
+#[test]
+fn what_was_held_for_slow_readers_goes_out_in_turns() {
+    const HELD: u64 = 100;
+    let (mut world, _data) = four(100);
+    reconfigure(&mut world, |limits| limits.inactive_bytes = 64 * 1024);
+    let conns: Vec<_> = world.workers[0].core().sessions().iter().map(|session| session.conn).collect();
+    let (actors, _, fx) = world.parts_mut(0);
+    let keys: Vec<_> = actors.users.iter().map(|(key, _)| key).collect();
+    assert_eq!((keys.len(), conns.len()), (4, 4));
+    keys.iter().for_each(|key| actors.users.resource_mut(*key).flags.put(Flags::BACKED_UP, true));
+    let mut targets = Targets::default();
+    ["u0", "u1"].iter().for_each(|local| targets.push(local));
+    for number in 0..HELD {
+        let from = format!("x{number}@{}/r", super::world::DOMAIN);
+        fx.links.to(0).broadcast(&Broadcast::new(Type::Available, &from, b"/>").to(&targets));
+    }
+    for _ in 0..6 {
+        turn(&mut world);
+    }
+    let held = |world: &mut World| {
+        let users = &world.parts_mut(0).0.users;
+        keys.iter().filter(|key| users.resource(**key).held.is_some()).count()
+    };
+    assert_eq!(world.workers[0].core().env().metrics().held_inactive.get(), 4 * HELD);
+    assert_eq!(held(&mut world), 4);
+    let spent = |world: &World| world.workers[0].core().effects().work.spent();
+    let before = spent(&world);
+    for conn in conns {
+        world.workers[0].core_mut().handle(Event::Drained { conn });
+    }
+    assert!(spent(&world) - before < HELD, "events of the driver cost little");
+    let mut iterations = 0;
+    while held(&mut world) > 0 {
+        let work = work_of(&mut world);
+        assert!(work < 128 + HELD + 20, "{work} units in iteration {iterations}");
+        iterations += 1;
+        assert!(iterations < 10, "it never ends");
+    }
+    assert!(iterations > 1);
+    let users = &world.parts_mut(0).0.users;
+    assert!(keys.iter().all(|key| !users.resource(*key).flags.has(Flags::BACKED_UP)), "they are live again");
+}
+
+/// Presence of somebody for the room `hall`, as another worker would send it.
+fn visit(world: &mut World, number: usize, typ: Type) {
+    // The first one makes the room, for which it takes an account.
+    let local = if number == 0 { "u0".to_owned() } else { format!("guest{number}") };
+    let (from, nick) = (format!("{local}@{}/none", super::world::DOMAIN), format!("n{number}"));
+    let visit = Delivery {
+        kind: Kind::Presence,
+        typ,
+        traits: if typ == Type::Subscribe { Traits::FROM_SERVER } else { Traits::default() },
+        from: &from,
+        to_local: "hall",
+        to_resource: Some(&nick),
+        id: None,
+        bytes:
+            b"<presence><x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x></presence>",
+        pending_ack: None,
+    };
+    let (_, _, fx) = world.parts_mut(0);
+    fx.links.to(0).visit(&visit);
+}
+
+fn occupants(world: &World) -> usize {
+    world.workers[0].core().actors().rooms.room("hall").map_or(0, |room| room.occupants.len())
+}
+
+#[test]
+fn a_room_serves_those_who_waited_in_small_parts() {
+    const GUESTS: usize = 90;
+    const COMING: usize = 20;
+    // An iteration's envelopes, what of the room is served at once, and one who comes, whom it sees and by whom it is seen.
+    const UNITS_MAX: u64 = 512 + 128 + 5 * GUESTS as u64;
+    let (mut world, _data) = four(100);
+    for number in 0..GUESTS {
+        visit(&mut world, number, Type::Available);
+        for _ in 0..20 {
+            if occupants(&world) > number {
+                break;
+            }
+            turn(&mut world);
+            while world.job() {}
+            if let Some(room) = world.parts_mut(0).0.rooms.room_mut("hall") {
+                room.is_locked = false;
+            }
+        }
+    }
+    assert_eq!(occupants(&world), GUESTS);
+    while world.workers[0].core().effects().links.has_incoming() {
+        turn(&mut world);
+    }
+    world.parts_mut(0).0.rooms.inbox("hall").begin();
+    for number in 0..COMING {
+        visit(&mut world, number, Type::Unavailable);
+        visit(&mut world, number, Type::Available);
+    }
+    for _ in 0..3 {
+        turn(&mut world);
+    }
+    let waiting = |world: &mut World| world.parts_mut(0).0.rooms.inbox("hall").len();
+    assert_eq!(waiting(&mut world), 2 * COMING);
+    visit(&mut world, 0, Type::Subscribe);
+    let mut iterations = 0;
+    while waiting(&mut world) > 0 || world.workers[0].core().effects().links.has_incoming() {
+        let work = work_of(&mut world);
+        assert!(work <= UNITS_MAX, "{work} units in iteration {iterations}");
+        iterations += 1;
+        assert!(iterations < 1_000, "it never ends");
+    }
+    assert!(iterations > 10, "{iterations} iterations");
+    assert_eq!(occupants(&world), GUESTS, "all are back");
 }

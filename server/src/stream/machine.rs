@@ -31,6 +31,7 @@ use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
 use crate::stream::features;
 use crate::stream::form::Form;
+use crate::stream::machine::authentication::Unheard;
 use crate::stream::phone;
 use crate::stream::registration;
 use crate::transport::{Header, Output};
@@ -90,6 +91,10 @@ pub struct Negotiation {
     delay_ms: u64,
     /// An answer that is held back. Everything it depends on is decided and counted.
     held_back: Option<Box<sasl::SaslStep>>,
+    /// A password or proof that may not be looked at yet.
+    unheard: Option<Box<Unheard>>,
+    /// When it is refused, in milliseconds of the server's clock.
+    unheard_until_ms: Option<u64>,
     failures: u8,
 }
 
@@ -152,6 +157,8 @@ impl Negotiation {
             claimed: None,
             delay_ms: 0,
             held_back: None,
+            unheard: None,
+            unheard_until_ms: None,
             failures: 0,
         }
     }

@@ -22,7 +22,7 @@ use crate::user::inactive::Urgency;
 use crate::user::room::{self, Room};
 use crate::user::share;
 use crate::user::tables::Users;
-use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 
 /// Bytes of the address and the id of a request that are remembered when its answer is not.
 const ANSWER_NAME_BYTES_MAX: usize = 256;
@@ -167,6 +167,9 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
     fx.work.add_bytes(bytes.len());
     if conn == ConnId::NONE {
         return;
+    }
+    if !fx.out.is_written(conn) {
+        fx.work.add(work::SEND);
     }
     match kind {
         Kind::Message => fx.out.write_message(conn, &bytes),
@@ -328,23 +331,35 @@ pub fn take_back_unsent(users: &mut Users, key: ResourceKey) {
     }
 }
 
-/// A client has read everything that waited in the driver.
+/// A client has read everything that waited in the driver. What was held back for it meanwhile may be much, and goes out in its turn
+/// ([`go_on`]).
 pub fn drained(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
-    let resource = actors.users.resource_mut(key);
-    resource.flags.put(Flags::BACKED_UP, false);
-    actors.waiting_for_room.note(fx, key);
-    let resource = actors.users.resource_mut(key);
-    let (inactive, decided) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SM_DECIDED));
-    if !inactive {
-        crate::user::inactive::release(actors, env, fx, key);
+    let resource = actors.users.resource(key);
+    let (managed, decided) = (is_managed(resource), resource.flags.has(Flags::SM_DECIDED));
+    match resource.held.is_some() && resource.flags.has(Flags::BACKED_UP) {
+        true => fx.due_held.note(key),
+        false => go_on(actors, env, fx, key),
     }
-    let Some(flow) = &actors.users.resource(key).flow else { return };
-    let (behind, managed) = (flow.after.is_some(), flow.sm.is_some());
     if decided && !managed {
         delivered(actors, env, key);
     }
-    if behind {
+}
+
+/// There is room again for what a client was not given.
+pub fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let flags = &mut actors.users.resource_mut(key).flags;
+    flags.put(Flags::BACKED_UP, false);
+    let is_inactive = flags.has(Flags::INACTIVE);
+    actors.waiting_for_room.note(fx, key);
+    if !is_inactive {
+        crate::user::inactive::release(actors, env, fx, key);
+    }
+    if is_behind(&actors.users, key) {
         fx.due_cursors.note(key);
     }
     actors.users.tidy_flow(key);
+}
+
+fn is_managed(resource: &Resource) -> bool {
+    resource.flow.as_ref().is_some_and(|flow| flow.sm.is_some())
 }

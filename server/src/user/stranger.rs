@@ -42,8 +42,8 @@ pub fn turn_away(
     d.is_kept() && pretend_to_keep(actors, env, fx, d)
 }
 
-/// Whether the sender of a message may be told that it was not taken. Looks into the directory, so it is asked only then.
-fn is_told(env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
+/// Whether the sender of a message or request may be told that it was not taken. Looks into the directory, so it is asked only then.
+pub fn is_told(env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
     // RFC 6121 §8.5.2.1.1: an error for any account, there or not.
     if d.typ == Type::Groupchat && d.to_resource.is_none() {
         return true;

@@ -37,6 +37,7 @@ use crate::user::presence;
 use crate::user::push;
 use crate::user::seats;
 use crate::user::tables::ResourceKey;
+use crate::worker::deferred::Parked;
 use crate::worker::ends::Ending;
 use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
@@ -110,6 +111,8 @@ pub struct Core {
     pub(super) turns: RunQueue,
     /// Connections that were held for their output since it was last handed to the driver.
     pub(super) choked: Vec<ConnId>,
+    /// Connections whose next stanza waits because of what their accounts have held.
+    pub(super) parked: Vec<Parked>,
     /// Who causes most.
     pub(super) traffic: Traffic,
     /// When its window began, in seconds.
@@ -148,6 +151,7 @@ impl Core {
             pumped_to: None,
             turns: RunQueue::default(),
             choked: Vec::new(),
+            parked: Vec::new(),
             traffic: Traffic::default(),
             window_begun: 0,
             capabilities: String::new(),
@@ -224,6 +228,7 @@ impl Core {
             && self.sessions.is_empty()
             && self.fx.jobs.pending() == 0
             && self.actors.under_way.is_empty()
+            && !self.fx.links.is_opened()
     }
 
     pub(super) fn seconds(&self) -> u32 {

@@ -8,7 +8,8 @@ use crate::runtime::driver::ConnId;
 use crate::session::Holds;
 use crate::worker::core::Core;
 
-/// Work units for envelopes of other workers, and for what rooms say, in one iteration; a batch that is opened is read to its end.
+/// Work units for envelopes of other workers, and for what rooms say, in one iteration; one that is begun is finished, and what is left
+/// of its batch is read in the next.
 pub const ENVELOPE_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
@@ -51,15 +52,19 @@ impl Core {
         }
         let until = self.fx.work.spent() + ENVELOPE_UNITS;
         while self.fx.work.spent() < until {
-            let Some((from, mut batch)) = self.fx.links.receive() else { return false };
-            let received = batch.take_received();
-            let begun = self.fx.out.times.set_received(Reception { at: received, has_waited: false });
-            batch.open(|envelope| {
+            let Some(mut opened) = self.fx.links.open() else { return false };
+            let received = Reception { at: opened.received(), has_waited: false };
+            let begun = self.fx.out.times.set_received(received);
+            while self.fx.work.spent() < until && !self.holds_too_much() {
+                let Some(envelope) = opened.take_next() else { break };
                 self.fx.work.add(work::LETTER);
                 self.read_envelope(envelope);
-            });
+            }
             let _ = self.fx.out.times.set_received(begun);
-            self.fx.links.give_back(from, batch);
+            if self.fx.links.put_back(opened) {
+                self.env.metrics().mailbox_cuts.add(1);
+                break;
+            }
         }
         self.fx.links.has_incoming()
     }
@@ -85,6 +90,7 @@ impl Core {
         for conn in self.actors.writes.take_free() {
             self.lift(conn, Holds::WRITE);
         }
+        self.lift_parked();
     }
 
     /// Once a second: gives back what connections, accounts and users who are quiet again have in side tables.

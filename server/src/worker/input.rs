@@ -21,6 +21,7 @@ use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
+use crate::worker::deferred::Parked;
 use crate::worker::login::negotiation_env;
 use crate::worker::message::{self, Part};
 use crate::worker::run_queue::InputEnd;
@@ -258,8 +259,13 @@ impl Core {
             SessionPhase::Bound(key) => {
                 let length = if let Frame::Stanza(stanza) = &frame { stanza.bytes().len() } else { 0 };
                 let place = || place_of(&self.actors.users, &self.env, *key, &frame);
-                if self.actors.writes.hold(conn, length, place) {
+                let parked = match self.actors.under_way.is_empty() {
+                    true => None,
+                    false => Parked::of(&self.actors, &self.env, (conn, *key), &frame),
+                };
+                if parked.is_some() || self.actors.writes.hold(conn, length, place) {
                     *partial = begun.map(|begun| self.framer.unread(begun));
+                    parked.into_iter().for_each(|parked| self.park(parked));
                     return (0, Next::Held);
                 }
                 let next = bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame);

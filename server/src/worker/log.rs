@@ -8,7 +8,8 @@ use crate::runtime::timer::Millis;
 use crate::session::SessionPhase;
 use crate::user::archive;
 use crate::user::commits::CommitTracker;
-use crate::user::offline;
+use crate::user::tables::Flags;
+use crate::user::{flow, offline};
 use crate::worker::core::Core;
 use crate::worker::ends::Ending;
 
@@ -17,6 +18,9 @@ const UPKEEP_MS: u64 = 100;
 
 /// Work units for messages out of the log in one iteration; a resource whose turn it is gets its window.
 const PUMP_UNITS: u64 = 128;
+
+/// Work units for what was held back for clients that read slowly in one iteration; one whose turn it is gets all of it.
+const HELD_UNITS: u64 = 128;
 
 /// Expired messages that are looked for in a second.
 const EXPIRE_RECORDS: usize = 10_000;
@@ -32,6 +36,7 @@ impl Core {
             // All of it has come to rest.
             return;
         }
+        self.release_held();
         let mut due = self.fx.due_cursors.take();
         // Those that were left last time come first.
         let first = due.partition_point(|key| self.pumped_to.is_some_and(|to| *key < to));
@@ -71,6 +76,28 @@ impl Core {
         }
     }
 
+    /// Writes what was held back for clients that have read the rest, as far as the iteration has work to give.
+    fn release_held(&mut self) {
+        if self.fx.due_held.is_empty() {
+            return;
+        }
+        let most = self.env.config.limits.output_backlog_bytes as usize / 4;
+        let mut due = self.fx.due_held.take();
+        let until = self.fx.work.spent() + HELD_UNITS;
+        let mut done = 0;
+        while done < due.len() && self.fx.work.spent() < until {
+            let key = due[done];
+            done += 1;
+            let Some(resource) = self.actors.users.get(key) else { continue };
+            // Of one that is behind again its driver will say so, and one that is gone gets it when it is back.
+            if resource.flags.has(Flags::BACKED_UP) && self.fx.out.with_driver(resource.conn) <= most {
+                flow::go_on(&mut self.actors, &self.env, &mut self.fx, key);
+            }
+        }
+        due.drain(..done);
+        self.fx.due_held.put_back(due);
+    }
+
     /// Goes on with work whose clients may have room for more of it.
     fn go_on_with_room(&mut self) {
         let mut due = self.fx.due_room.take();
@@ -105,8 +132,8 @@ impl Core {
         for at in 0..handed {
             let one = self.actors.commits.awaiting_flush[at];
             let Some(resource) = self.actors.users.get(one.resource) else { continue };
-            let with_kernel = self.fx.out.with_driver(resource.conn) == 0
-                && resource.flags.has(crate::user::tables::Flags::SM_DECIDED);
+            let with_kernel =
+                self.fx.out.with_driver(resource.conn) == 0 && resource.flags.has(Flags::SM_DECIDED);
             match self.sessions.get(resource.conn).map(|session| &session.phase) {
                 Some(SessionPhase::Bound(_)) if with_kernel => {
                     self.actors.commits.trim(&self.env, one.user, one.sequence);

@@ -146,6 +146,7 @@ impl<D: Driver> Worker<D> {
             || self.commands.has_newcomers()
             || !fx.due_cursors.is_empty()
             || !fx.due_room.is_empty()
+            || !fx.due_held.is_empty()
             || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);
@@ -175,6 +176,8 @@ impl<D: Driver> Worker<D> {
         if !self.stalled && !core.is_frozen() && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
             begun = Some(begin(core));
+            // What the last iteration has said is behind none of it either.
+            self.driver.submit();
             core.run_turns();
         }
         core.begin_poll();

@@ -211,6 +211,44 @@ fn logins_need_a_protected_way() {
 }
 
 #[test]
+fn a_newcomer_takes_the_place_of_the_largest_taker_when_they_are_short() {
+    let configure = |config: &mut Config| {
+        config.http.trusted_proxies = vec!["127.0.0.1".into()];
+        config.http.bosh_sessions = 4;
+    };
+    with_server(configure, |server| {
+        server.accounts(&["juliet"]);
+        let fields = |address: &str| format!("X-Forwarded-Proto: https\r\nX-Forwarded-For: {address}\r\n");
+        let from = |address: &str| server.bosh(&fields(address));
+        let mut juliet = from("192.0.2.1");
+        juliet.open_stream("localhost");
+        juliet.authenticate_plain("juliet", &server_password("juliet"));
+        juliet.open_stream("localhost");
+        juliet.jid = juliet.bind("balcony");
+        // Three of her network take all other places and say no more.
+        let mut others = ["192.0.2.2", "192.0.2.3", "192.0.2.4"].map(from);
+        others.iter_mut().for_each(|client| drop(client.open_stream("localhost")));
+        from("198.51.100.1").open_stream("localhost");
+        assert_eq!(metric(server, "http.bosh.displaced"), 1);
+        from("203.0.113.1").open_stream("localhost");
+        assert_eq!(metric(server, "http.bosh.displaced"), 2);
+        // Each network has one now, and she has logged in.
+        let mut late = Requests::connect(server.http_address(), None, &fields("203.0.113.200"));
+        assert_eq!(late.ask(&body("rid='1' to='localhost'")).status, 503);
+        assert_eq!(metric(server, "http.bosh.displaced"), 2);
+        server.await_metric("connections", 4);
+        juliet.settle();
+        let gone = others.iter_mut().map(|client| {
+            let (sid, rid) = (client.bosh().sid.clone(), client.bosh().rid + 1);
+            let end = body(&format!("rid='{rid}' sid='{sid}' type='terminate'"));
+            let answer = Requests::connect(server.http_address(), None, &fields("192.0.2.2")).ask(&end);
+            usize::from(answer.condition().as_deref() == Some("item-not-found"))
+        });
+        assert_eq!(gone.sum::<usize>(), 2);
+    });
+}
+
+#[test]
 fn what_is_no_session_is_told_why() {
     on_each(|server| {
         let condition = |text: &str| requests(server).ask(text).condition();

@@ -315,6 +315,9 @@ pub trait Driver {
     /// On an unknown or closing connection the data is dropped.
     fn send(&mut self, conn: ConnId, data: Vec<u8>) -> usize;
 
+    /// Has the kernel take what was sent now, if it would only with the next poll: for those who have work to do before that.
+    fn submit(&mut self) {}
+
     /// Closes; [`Event::Closed`] follows.
     fn close(&mut self, conn: ConnId, how: CloseHow);
 

@@ -8,13 +8,17 @@
 //! | --- | --- | --- |
 //! | account and address | everybody | what one address gets at one account |
 //! | account and network | strangers | what one network of changing addresses gets at one account |
-//! | account | strangers | what all strangers together get at one account |
+//! | account | strangers | what all strangers together get at one account, and those of networks that have guessed at it of late |
 //! | address | strangers | one address that tries one password at many accounts |
 //! | network | strangers | the same by a network of changing addresses |
 //!
 //! An address is an IPv4 address or an IPv6 /64, a network an IPv4 /24 or an IPv6 /48. An address from which the account
 //! was logged in to before is *known* ([`known`]); anything else is a stranger. Only the first row counts for a known
 //! address: whatever strangers do, its owner gets in without delay.
+//!
+//! The level at an account has two halves. The second one is for networks that have not guessed at that account of late: an owner
+//! at a new address is among them, and a few networks that guess day and night are not. So it takes thousands of them a day to keep an
+//! owner out where it has never been, and at a known address nobody can.
 //!
 //! The level decides how long the answer is held back, the right one as well as the wrong, so that an answer's absence
 //! tells nothing. At a maximum, attempts are refused unheard; a refused one raises nothing, so a lock always ends by
@@ -54,7 +58,8 @@ pub struct Limits {
     pub delay_ms_max: u64,
     /// Level at which one address is refused at one account; its network at twice as many.
     pub per_pair: u32,
-    /// Level at which strangers are refused at one account. They are delayed from the half.
+    /// Level at which strangers are refused at one account; those of networks that have guessed at it of late at the half. They are
+    /// delayed from the half.
     pub per_account: u32,
     /// Level at which one address is refused, its network at three times as many. Delayed from the half. Higher than
     /// the others: a company or a telephone network can share one address.
@@ -85,6 +90,12 @@ const FORGIVE_NEAR_MS: u64 = 10_000;
 const FORGIVE_ACCOUNT_MS: u64 = 10_000;
 const FORGIVE_ADDRESS_MS: u64 = 3_000;
 const FORGIVE_NETWORK_MS: u64 = 1_000;
+
+/// A network has guessed at an account of late if it has done so more often than is free in this time, for each of what is free.
+const FORGIVE_SEEN_MS: u64 = 8 * 3_600_000;
+
+/// A network that has guessed at an account is forgotten after so many times what would be enough.
+const SEEN_LEVELS: u32 = 3;
 
 /// What happens to an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,6 +132,8 @@ pub struct Throttle {
     accounts: Table,
     addresses: Table,
     networks: Table,
+    /// By account and network, as `near`, for a day or so.
+    seen: Table,
     known: Known,
 }
 
@@ -147,6 +160,7 @@ impl Throttle {
             accounts: table(FORGIVE_ACCOUNT_MS),
             addresses: table(FORGIVE_ADDRESS_MS),
             networks: table(FORGIVE_NETWORK_MS),
+            seen: table(FORGIVE_SEEN_MS),
             known: Known::new(limits.known),
         }
     }
@@ -163,7 +177,11 @@ impl Throttle {
         let keys = self.keys(account, address);
         let stranger = !self.known.contains(keys.account, keys.pair);
         let pair = self.pair_rule();
-        let rules = self.stranger_rules();
+        let mut rules = self.stranger_rules();
+        if self.seen.level(keys.near, now_ms) >= self.limits.free.max(1) {
+            let [_, of_account, ..] = &mut rules;
+            of_account.most = (of_account.most / 2).max(1);
+        }
         let tables = [&self.near, &self.accounts, &self.addresses, &self.networks];
         let places = [keys.near, keys.account, keys.address, keys.network];
         let full = |(table, (key, rule)): (&&Table, (u64, &Rule))| table.level(key, now_ms) >= rule.most;
@@ -180,6 +198,7 @@ impl Throttle {
             for (n, table) in tables.into_iter().enumerate() {
                 levels[n] = table.raise(places[n], rules[n].most, now_ms);
             }
+            self.seen.raise(keys.near, self.limits.free.saturating_mul(SEEN_LEVELS), now_ms);
             for (level, rule) in levels.into_iter().zip(rules) {
                 delay_ms = delay_ms.max(self.delay_ms(level, rule));
             }
@@ -205,7 +224,7 @@ impl Throttle {
     /// What the tables hold.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let tables = [&self.pairs, &self.near, &self.accounts, &self.addresses, &self.networks];
+        let tables = [&self.pairs, &self.near, &self.accounts, &self.addresses, &self.networks, &self.seen];
         Figures {
             remembered: tables.iter().map(|table| table.used()).sum(),
             driven_out: tables.iter().map(|table| table.driven_out()).sum(),

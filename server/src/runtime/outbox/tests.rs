@@ -130,6 +130,17 @@ fn those_who_waited_go_in_their_order_some_at_a_time() {
 }
 
 #[test]
+fn what_does_not_wait_goes_before_those_who_waited() {
+    let mut outbox = Outbox::default();
+    (0..3).for_each(|index| say(&mut outbox, conn(index), Millis(0)));
+    assert!(outbox.take(Millis(0), true).is_empty());
+    let urgent = ConnId { index: 7, generation: 1 };
+    outbox.stream(urgent).written(b"<mine/>");
+    let order: Vec<ConnId> = outbox.take(Millis(9), true).iter().map(|entry| entry.conn).collect();
+    assert_eq!(order, [urgent, conn(0), conn(1), conn(2)]);
+}
+
+#[test]
 fn much_does_not_wait() {
     let mut outbox = Outbox::default();
     for _ in 0..WAITING_BYTES_MAX / 7 + 1 {

@@ -1,10 +1,18 @@
 //! SASL on a stream (RFC 6120 §6): exchanges, guesses that are counted before they are looked at, and answers that are held
 //! back.
+//!
+//! ```text
+//! password, proof ─► may it be looked at? ─┬─► now ─► looked at ─► answered, perhaps later
+//!                          ▲               ├─► not yet ─┐
+//!                          └───────────────┼────────────┘ up to UNHEARD_TRIES times
+//!                                          └─► refused unheard
+//! ```
 
 use std::sync::Arc;
 
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::CredentialsStamp;
+use zeroize::Zeroizing;
 
 use super::{Negotiation, NegotiationEnv, NegotiationStep};
 use crate::proto::errors::{StreamCondition, StreamEnd};
@@ -13,6 +21,33 @@ use crate::proto::sasl::throttle::Verdict;
 use crate::proto::sasl::{self, Exchange, Failure, Mechanism, SaslError, Setup};
 use crate::transport::Output;
 use crate::xml::Stanza;
+
+/// A password or proof for which there is no room among the guesses is tried so often before it is refused.
+const UNHEARD_TRIES: u64 = 5;
+
+/// Milliseconds for which one is tried at most.
+const UNHEARD_MS_MAX: u64 = 10_000;
+
+/// A password or proof that has not been looked at.
+pub(super) enum Unheard {
+    /// The text of a response.
+    Proof(String),
+    /// What PLAIN says.
+    Plain {
+        /// The account's normalised localpart.
+        username: Box<str>,
+        /// The password.
+        password: Zeroizing<String>,
+    },
+}
+
+/// Whether a guess may be looked at.
+enum Chance {
+    Now,
+    /// Perhaps in so many milliseconds.
+    Later(u64),
+    No,
+}
 
 impl Negotiation {
     pub(super) fn sasl(
@@ -57,14 +92,29 @@ impl Negotiation {
         stanza: &Stanza<'_>,
         out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
+        self.respond(at, stanza.to_element().content().into_owned(), out)
+    }
+
+    fn respond(
+        &mut self,
+        at: &NegotiationEnv<'_>,
+        text: String,
+        out: &mut Output<'_>,
+    ) -> Result<NegotiationStep, StreamEnd> {
         let proof = self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_proof());
-        if proof && !self.may_guess(at) {
-            return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
+        if proof {
+            match self.may_guess(at) {
+                Chance::Now => {}
+                Chance::Later(after_ms) => return Ok(self.try_later(Unheard::Proof(text), after_ms)),
+                Chance::No => {
+                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
+                }
+            }
         }
         let Some(exchange) = &mut self.exchange else {
             return self.failed(at, SaslError::MalformedRequest.into(), Why::Protocol, out);
         };
-        let step = exchange.step(&stanza.to_element().content());
+        let step = exchange.step(&text);
         match proof {
             true => self.judged(at, step, out),
             false => self.go_on(at, step, out),
@@ -92,19 +142,7 @@ impl Negotiation {
             }
             sasl::SaslStep::NeedPlainCheck { username, password } => {
                 self.claimed = Some(username.clone());
-                if !self.may_guess(at) {
-                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
-                }
-                match credentials(at, &username) {
-                    Ok(found) => {
-                        self.stamp = stamp(at, &username, found.as_ref());
-                        self.waiting = true;
-                        Ok(NegotiationStep::CheckPassword(
-                            at.shared.unknown_users.plain_check(found, &username, password),
-                        ))
-                    }
-                    Err(error) => self.failed(at, error.into(), Why::Unavailable, out),
-                }
+                self.check_plain(at, username, password, out)
             }
             sasl::SaslStep::Failure(failure) => {
                 let why = match failure.error {
@@ -120,16 +158,60 @@ impl Negotiation {
         }
     }
 
-    /// Counts a guess, and notes for how long its answer is to be held back. `false`: it is not to be looked at.
-    pub(super) fn may_guess(&mut self, at: &NegotiationEnv<'_>) -> bool {
-        let Some(claimed) = &self.claimed else { return false };
-        match at.shared.throttle().begin(claimed, at.peer, at.now_ms) {
-            Verdict::Proceed { delay_ms } => {
-                self.delay_ms = delay_ms;
-                true
+    /// A password is a guess: it is counted before it is looked at.
+    fn check_plain(
+        &mut self,
+        at: &NegotiationEnv<'_>,
+        username: Box<str>,
+        password: Zeroizing<String>,
+        out: &mut Output<'_>,
+    ) -> Result<NegotiationStep, StreamEnd> {
+        match self.may_guess(at) {
+            Chance::Now => {}
+            Chance::Later(after_ms) => {
+                return Ok(self.try_later(Unheard::Plain { username, password }, after_ms));
             }
-            Verdict::Refuse => false,
+            Chance::No => {
+                return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
+            }
         }
+        match credentials(at, &username) {
+            Ok(found) => {
+                self.stamp = stamp(at, &username, found.as_ref());
+                self.waiting = true;
+                let check = at.shared.unknown_users.plain_check(found, &username, password);
+                Ok(NegotiationStep::CheckPassword(check))
+            }
+            Err(error) => self.failed(at, error.into(), Why::Unavailable, out),
+        }
+    }
+
+    /// Counts a guess, and notes for how long its answer is to be held back. Where there is no room for it, it waits for some, as
+    /// others do: each that waits has as good a chance as the next, however often somebody else comes.
+    fn may_guess(&mut self, at: &NegotiationEnv<'_>) -> Chance {
+        let Some(claimed) = &self.claimed else { return Chance::No };
+        if let Verdict::Proceed { delay_ms } = at.shared.throttle().begin(claimed, at.peer, at.now_ms) {
+            self.delay_ms = delay_ms;
+            self.unheard_until_ms = None;
+            return Chance::Now;
+        }
+        let most_ms = UNHEARD_MS_MAX.min(u64::from(at.config.limits.preauth_seconds) * 1000 / 3);
+        if self.unheard_until_ms.is_none() {
+            at.metrics().login_waited.add(1);
+        }
+        let until_ms = *self.unheard_until_ms.get_or_insert(at.now_ms + most_ms);
+        if at.now_ms >= until_ms {
+            self.unheard_until_ms = None;
+            return Chance::No;
+        }
+        Chance::Later((most_ms / UNHEARD_TRIES).clamp(1, until_ms - at.now_ms))
+    }
+
+    /// Nothing is read from the client meanwhile.
+    fn try_later(&mut self, unheard: Unheard, after_ms: u64) -> NegotiationStep {
+        self.waiting = true;
+        self.unheard = Some(Box::new(unheard));
+        NegotiationStep::AnswerLater(after_ms)
     }
 
     /// A password or proof has been looked at: what came of it is counted now and answered when it is due.
@@ -154,7 +236,7 @@ impl Negotiation {
         Ok(NegotiationStep::AnswerLater(std::mem::take(&mut self.delay_ms)))
     }
 
-    /// The answer that was held back is due.
+    /// The answer that was held back is due, or a password or proof that may not be looked at yet is to be tried again.
     ///
     /// # Errors
     /// The stream error to send.
@@ -163,6 +245,13 @@ impl Negotiation {
         at: &NegotiationEnv<'_>,
         out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
+        if let Some(unheard) = self.unheard.take() {
+            self.waiting = false;
+            return match *unheard {
+                Unheard::Proof(text) => self.respond(at, text, out),
+                Unheard::Plain { username, password } => self.check_plain(at, username, password, out),
+            };
+        }
         let Some(step) = self.held_back.take() else { return Ok(NegotiationStep::Continue) };
         self.waiting = false;
         self.answer(at, *step, out)

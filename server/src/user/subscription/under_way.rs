@@ -14,11 +14,24 @@
 //! that ends between commit and return is still announced to whoever has seen it.
 //!
 //! An inbound subscription stanza for which the directory's queue has no room waits here, and nothing else is written
-//! until it is (`limits.directory_queue`). All that is held has at most `limits.held_bytes`; past it the worker reads
-//! neither from clients nor from other workers. Anything that it waits for needs only the directory's writer, so that ends.
+//! until it is (`limits.directory_queue`).
+//!
+//! All that is held has at most `limits.held_bytes`, and those who cause it pay for it: the less is free, the less of it may be
+//! one sender's ([`PendingSubscriptions::has_room`]).
+//!
+//! | a sender has its part, and a stanza of it would be held | |
+//! | --- | --- |
+//! | its home is this worker | it waits at its connection, until it would not be held or there is room |
+//! | a message or request from another worker | is answered with `resource-constraint` |
+//! | anything else from another worker | is held, and its sender is charged for it |
+//!
+//! So many senders together leave something free. Past the limit all the same, the worker reads neither from clients nor from
+//! other workers. Anything that it waits for needs only the directory's writer, so that ends.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransaction};
 
 use crate::env::Env;
@@ -34,6 +47,12 @@ use crate::user::subscription::table::Direction;
 
 /// What an entry costs beside its texts, in bytes.
 const ENTRY_BYTES: usize = 128;
+
+/// A sender may have this part of what is free held.
+const PART: usize = 8;
+
+/// Where no more than this may be held in all, there are no parts: an eighth of it would be no stanza.
+const PARTS_FROM_BYTES: usize = 64 * 1024;
 
 /// A stanza that is kept.
 #[derive(Debug)]
@@ -105,6 +124,15 @@ impl Entry {
             Entry::Broadcast { from, tail, .. } => ENTRY_BYTES + from.len() + tail.len(),
         }
     }
+
+    /// The localpart of its sender.
+    fn sender(&self) -> &str {
+        match self {
+            Entry::Write => "",
+            Entry::Stanza(kept) => address::local_of(&kept.from),
+            Entry::Broadcast { from, .. } => address::local_of(from),
+        }
+    }
 }
 
 /// A user of this worker and a contact between whom something is under way.
@@ -129,6 +157,43 @@ impl Pair {
     }
 }
 
+/// What is held, and of whom.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    /// Of each sender, by localpart; of nobody who has nothing held.
+    senders: HashMap<Box<str>, usize, RandomState>,
+}
+
+impl Held {
+    fn add(&mut self, sender: &str, bytes: usize) {
+        if bytes > 0 {
+            self.bytes += bytes;
+            *self.senders.entry_ref(sender).or_insert(0) += bytes;
+        }
+    }
+
+    fn take(&mut self, sender: &str, bytes: usize) {
+        self.bytes -= bytes;
+        let Some(own) = self.senders.get_mut(sender) else { return };
+        *own -= bytes;
+        if *own == 0 {
+            self.senders.remove(sender);
+        }
+        if self.senders.is_empty() {
+            // What a crowd has needed is given back.
+            self.senders = HashMap::default();
+        }
+    }
+
+    /// As [`PendingSubscriptions::has_room`].
+    fn has_room(&self, sender: &str, more: usize, bytes_max: usize) -> bool {
+        let own = self.senders.get(sender).copied().unwrap_or(0);
+        let free = bytes_max.saturating_sub(self.bytes);
+        bytes_max < PARTS_FROM_BYTES || own + more <= free / PART
+    }
+}
+
 /// The changes under way of one worker's users.
 #[derive(Debug, Default)]
 pub struct PendingSubscriptions {
@@ -137,7 +202,7 @@ pub struct PendingSubscriptions {
     /// Inbound subscription stanzas for whose writes there was no room, oldest first.
     waiting: VecDeque<DeferredStanza>,
     /// What lanes and `waiting` hold.
-    bytes: usize,
+    held: Held,
 }
 
 fn key(local: &str, contact: &str) -> String {
@@ -157,7 +222,53 @@ impl PendingSubscriptions {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes
+    }
+
+    /// Whether so many bytes more of a sender may be held, when `bytes_max` may be in all: it may have an eighth of what is free.
+    /// Thus a sender alone has a ninth of all of it, and the more of them there are, the less has each; together they leave
+    /// something.
+    pub fn has_room(&self, sender: &str, more: usize, bytes_max: usize) -> bool {
+        self.held.has_room(sender, more, bytes_max)
+    }
+
+    /// Whether a stanza of a user of this worker must wait at its connection: it would be held, and there is no room for it.
+    /// `contact`: who gets it; `None`: a presence for all contacts.
+    pub fn is_to_wait(&self, local: &str, contact: Option<&str>, bytes: usize, bytes_max: usize) -> bool {
+        if self.pairs.is_empty() {
+            return false;
+        }
+        let copies = match contact {
+            Some(contact) => usize::from(self.is_held(local, contact)),
+            None => self.of(local).filter(|(_, pair)| !pair.outbound.is_empty()).count(),
+        };
+        copies > 0 && !self.has_room(local, copies * (ENTRY_BYTES + bytes), bytes_max)
+    }
+
+    /// Whether what one user sends another is held on this worker, wherever they live.
+    fn is_held(&self, from: &str, to: &str) -> bool {
+        let outbound = self.pairs.get(key(from, to).as_str());
+        outbound.is_some_and(|pair| !pair.outbound.is_empty()) || self.is_held_inbound(from, to)
+    }
+
+    fn is_held_inbound(&self, from: &str, to: &str) -> bool {
+        self.pairs.get(key(to, from).as_str()).is_some_and(|pair| !pair.inbound.is_empty())
+    }
+
+    /// Whether a stanza to a user of this worker would be held and there is no room for it.
+    pub fn lacks_room(&self, d: &Delivery<'_>, bytes_max: usize) -> bool {
+        let from = address::local_of(d.from);
+        !self.pairs.is_empty()
+            && self.is_held_inbound(from, d.to_local)
+            && !self.has_room(from, ENTRY_BYTES + d.bytes.len(), bytes_max)
+    }
+
+    /// The contacts of a user with whom something is under way.
+    fn of(&self, local: &str) -> impl Iterator<Item = (&str, &Pair)> {
+        let prefix = key(local, "");
+        let from = (std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded);
+        let range = self.pairs.range::<str, _>(from);
+        range.map_while(move |(key, pair)| Some((key.strip_prefix(prefix.as_str())?, pair)))
     }
 
     /// What a user's item about a contact (localparts) says, when that is not what the directory says. `None`: ask
@@ -174,13 +285,7 @@ impl PendingSubscriptions {
         if self.pairs.is_empty() {
             return Vec::new();
         }
-        let prefix = key(local, "");
-        let from = prefix.as_str();
-        self.pairs
-            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
-            .map_while(|(key, pair)| Some((key.strip_prefix(from)?, pair)))
-            .filter_map(|(contact, pair)| Some((contact.into(), pair.visible?)))
-            .collect()
+        self.of(local).filter_map(|(contact, pair)| Some((contact.into(), pair.visible?))).collect()
     }
 
     fn hold(
@@ -196,7 +301,7 @@ impl PendingSubscriptions {
             return false;
         }
         let entry = entry();
-        self.bytes += entry.size();
+        self.held.add(entry.sender(), entry.size());
         lane.push_back(entry);
         true
     }
@@ -332,7 +437,7 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, about: &About, now: Op
         actors.under_way.pairs.remove(key.as_str());
     }
     for entry in released {
-        actors.under_way.bytes -= entry.size();
+        actors.under_way.held.take(entry.sender(), entry.size());
         match entry {
             Entry::Write => {}
             Entry::Stanza(kept) if about.direction == Direction::Inbound => {
@@ -340,7 +445,11 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, about: &About, now: Op
                 delivery.traits.set(Traits::RELEASED);
                 fx.route(env, &delivery);
             }
-            Entry::Stanza(kept) => fx.route(env, &kept.delivery()),
+            Entry::Stanza(kept) => {
+                let mut delivery = kept.delivery();
+                delivery.traits.set(Traits::HELD);
+                fx.route(env, &delivery);
+            }
             Entry::Broadcast { typ, from, tail } => {
                 let fits = match typ {
                     Type::Probe => sees(after),
@@ -386,7 +495,7 @@ pub(super) fn receive(
         return;
     }
     let kept = DeferredStanza::new(d);
-    actors.under_way.bytes += kept.size();
+    actors.under_way.held.add(address::local_of(&kept.from), kept.size());
     actors.under_way.waiting.push_back(kept);
 }
 
@@ -404,6 +513,31 @@ pub(super) fn retry(
             actors.under_way.waiting.push_front(kept);
             return;
         }
-        actors.under_way.bytes -= kept.size();
+        actors.under_way.held.take(address::local_of(&kept.from), kept.size());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_together_leave_something_free() {
+        const MAX: usize = 1 << 22;
+        let mut held = Held::default();
+        let take_all = |held: &mut Held, sender: &str| {
+            while held.has_room(sender, 1000, MAX) {
+                held.add(sender, 1000);
+            }
+        };
+        take_all(&mut held, "a0");
+        assert!((MAX / 10..MAX / 9).contains(&held.bytes), "one has a ninth: {}", held.bytes);
+        (1..200).for_each(|n| take_all(&mut held, &format!("a{n}")));
+        assert!(held.bytes < MAX, "{} of {MAX}", held.bytes);
+        assert!(held.has_room("bystander", 500, MAX));
+        for (sender, own) in held.senders.clone() {
+            held.take(&sender, own);
+        }
+        assert_eq!((held.bytes, held.senders.capacity()), (0, 0), "nothing is left");
     }
 }

@@ -25,6 +25,7 @@ use super::answer::{self, Answer, Condition};
 use super::body::{Request, Start};
 use super::link::{self, Said};
 use super::terms::{Rules, Terms};
+use crate::proto::ns;
 use crate::transport::is_stream_error;
 
 /// An answer has so many bytes of elements at most, or one element.
@@ -117,6 +118,8 @@ pub struct Session<T> {
     /// When an empty request came that was answered with nothing.
     idle_poll_ms: Option<u64>,
     pub(super) life: Life,
+    /// Its client has just logged in.
+    has_logged_in: bool,
     replies: Vec<(T, Reply)>,
     counts: Counts,
 }
@@ -167,6 +170,7 @@ impl<T> Session<T> {
             quiet_since_ms: 0,
             idle_poll_ms: None,
             life: Life::Open,
+            has_logged_in: false,
             replies: Vec::new(),
             counts: Counts::default(),
         }
@@ -288,7 +292,10 @@ impl<T> Session<T> {
                 self.greeting.get_or_insert(Greeting { from, id });
             }
             Said::Element(element) if is_stream_error(&element) => self.error = Some(element),
-            Said::Element(element) => self.pending.push_back(element),
+            Said::Element(element) => {
+                self.has_logged_in |= is_success(&element);
+                self.pending.push_back(element);
+            }
             Said::Close => self.over(answer::ended(self.error.as_deref(), elsewhere), now_ms),
             // There is a limit of connections, and no stream on which it could be said.
             Said::Dropped(code) if code == Code::TRY_LATER.0 => {
@@ -425,6 +432,18 @@ impl<T> Session<T> {
         self.go(Condition::OtherRequest);
     }
 
+    /// Its place is somebody else's.
+    pub fn displaced(&mut self) {
+        if self.life != Life::Gone {
+            self.go(Condition::PolicyViolation);
+        }
+    }
+
+    /// Whether its client has logged in since this was last asked.
+    pub fn take_login(&mut self) -> bool {
+        std::mem::take(&mut self.has_logged_in)
+    }
+
     fn go(&mut self, condition: Condition) {
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.ticket);
         let waiting = std::mem::take(&mut self.waiting).into_values().map(|(_, ticket)| ticket);
@@ -504,6 +523,11 @@ impl<T> Session<T> {
 }
 
 /// The hash of a key, as the key before it is written (§15.3).
+/// Whether an element of a worker ends a login well (RFC 6120 §6.4.6).
+fn is_success(element: &[u8]) -> bool {
+    element.starts_with(b"<success") && memchr::memmem::find(element, ns::SASL.as_bytes()).is_some()
+}
+
 fn hash(key: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes());
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -13,14 +13,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use whimbrel_address::Block;
 
 use super::answer::{self, Condition};
 use super::body::Request;
 use super::link::Reader;
 use super::saved::{BoshRecord, BoshSessions, Way, restore};
 use super::seat::{Inner, Seat, Socket, Ticket, pair};
-use super::seats::Seats;
+use super::seats::{Place, Seats};
 use super::session::Session;
 use super::terms::Rules;
 use crate::config::HttpConfig;
@@ -174,10 +173,11 @@ impl Bosh {
             return Err(Refusal::End(answer::shutdown(&config.http.bosh_see_other_uri)));
         }
         let (peer, secured) = (caller.address(), caller.is_secured());
-        if !self.seats().has_room(Block::of(peer), config.http.bosh_sessions as usize) {
-            return Err(Refusal::Busy);
-        }
         let worker = self.workers.choose().ok_or(Refusal::Busy)?;
+        let place = self.seats().find_place(peer, config.http.bosh_sessions as usize);
+        if let Place::Of(seat) = place.ok_or(Refusal::Busy)? {
+            self.displace(&seat);
+        }
         let failed = |error: std::io::Error| {
             tracing::warn!(%error, "no socket pair for a session of BOSH");
             Refusal::End(answer::terminate(Some(Condition::InternalServerError), []))
@@ -193,12 +193,23 @@ impl Bosh {
         }
         let socket = Socket::Open(Arc::new(here));
         let seat = Seat::new(peer, session, socket, (Reader::default(), secured));
-        self.seats().insert(sid.into(), seat.clone());
+        self.seats().insert(sid.into(), seat.clone(), true);
         let metrics = &self.shared.stats.http[0];
         metrics.bosh_begun.add(1);
         metrics.bosh_sessions.add(1);
         tokio::spawn(attend(self.clone(), seat));
         Ok(())
+    }
+
+    /// A session that has not logged in ends, because another one has its place. Its task sees to the rest.
+    fn displace(&self, seat: &Seat) {
+        let mut inner = seat.inner();
+        inner.socket = Socket::Closed;
+        inner.session.displaced();
+        self.deliver(&mut inner);
+        drop(inner);
+        self.shared.stats.http[0].bosh_displaced.add(1);
+        seat.changes.notify_one();
     }
 
     /// Gives a request to its session.
@@ -282,7 +293,8 @@ impl Bosh {
             };
             let sid = record.sid.clone();
             let seat = Seat::new(peer, restore(record), socket, (Reader::with(&unread), secured));
-            self.seats().insert(sid.into(), seat);
+            // It may have logged in.
+            self.seats().insert(sid.into(), seat, false);
         }
         Ok(())
     }
@@ -343,7 +355,13 @@ impl Bosh {
         if inner.session.is_over() && !writes {
             inner.socket = Socket::Closed;
         }
-        Wait::For { socket: inner.socket.get(), reads, writes, due_ms: inner.session.due_ms() }
+        let wait = Wait::For { socket: inner.socket.get(), reads, writes, due_ms: inner.session.due_ms() };
+        if inner.session.take_login() {
+            let sid = inner.session.sid.clone();
+            drop(guard);
+            self.seats().logged_in(&sid);
+        }
+        wait
     }
 
     /// Whether more may be read for a client: up to its bound while there is room for all, and whatever the bound is when

@@ -299,9 +299,11 @@ impl Core {
             && actors.users.joins.is_empty()
             && actors.commits.awaiting_flush.is_empty()
             && fx.due_sm.is_empty()
+            && fx.due_held.is_empty()
             && !fx.is_pending()
             && !self.turns.has_work(self.env.now)
             && self.arrivals.is_empty()
+            && self.parked.is_empty()
             && self.resumptions.is_empty()
             && !self.sessions.iter().any(|session| matches!(session.phase, SessionPhase::Leaving(_)))
     }

@@ -1,6 +1,6 @@
 //! Bytes in both directions, pauses, ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::driver::{CloseCause, Tuning};
 for_each_driver!(
     bytes_arrive_in_the_order_they_were_sent,
     bytes_leave_in_the_order_they_were_given,
+    what_is_submitted_leaves_before_the_next_poll,
     a_backlog_is_reported_and_so_is_its_end,
     what_is_under_way_counts_as_waiting_unless_it_is_little,
     nothing_is_received_in_a_pause_and_everything_after_it,
@@ -74,6 +75,23 @@ fn bytes_leave_in_the_order_they_were_given(make: Make) {
         }
     }
     assert_pattern(&world.client_reads(&mut client, given));
+}
+
+fn what_is_submitted_leaves_before_the_next_poll(make: Make) {
+    let mut world = World::new(make);
+    let (conn, mut client) = world.connect();
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut buffer = [0; 5];
+    for _ in 0..3 {
+        world.driver.send(conn, b"small".to_vec());
+        world.driver.submit();
+        client.read_exact(&mut buffer).expect("nobody polls, and it comes");
+        assert_eq!(&buffer, b"small");
+    }
+    world.driver.submit();
+    world.let_pass(3);
+    assert_eq!(world.story(conn).drained, 0);
 }
 
 fn a_backlog_is_reported_and_so_is_its_end(make: Make) {

@@ -308,6 +308,10 @@ impl Driver for Uring {
         waiting
     }
 
+    fn submit(&mut self) {
+        self.ring.submit();
+    }
+
     fn close(&mut self, conn: ConnId, how: CloseHow) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.has(DETACHING | GONE) {

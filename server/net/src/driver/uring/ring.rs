@@ -107,6 +107,14 @@ impl Ring {
         }
     }
 
+    /// Submits what there is and waits for nothing. What cannot be submitted stays in the queue, and [`Ring::enter`] says why.
+    pub(super) fn submit(&mut self) {
+        self.refill();
+        if !self.ring.submission().is_empty() {
+            let _ = self.ring.submit();
+        }
+    }
+
     /// Whether entering would do nothing: nothing is to be submitted, and the kernel says that it has nothing to complete.
     fn is_idle(&mut self) -> bool {
         let queue = self.ring.submission();

@@ -97,11 +97,13 @@ impl Throttle {
     #[must_use]
     pub fn restored(limits: Limits, record: &ThrottleRecord) -> Throttle {
         let mut throttle = Throttle::new(limits, record.seed);
-        let Throttle { pairs, near, accounts, addresses, networks, known, .. } = &mut throttle;
+        let Throttle { pairs, near, accounts, addresses, networks, seen, known, .. } = &mut throttle;
         let tables: [&mut Table; TABLES] = [pairs, near, accounts, addresses, networks];
         for (table, entries) in tables.into_iter().zip(&record.tables) {
             entries.iter().for_each(|entry| table.restore(*entry));
         }
+        // Who guesses now has guessed of late.
+        record.tables[1].iter().for_each(|entry| seen.restore(*entry));
         if record.known_places == known.places() {
             record.known.iter().for_each(|entry| known.restore(*entry));
         }

@@ -83,6 +83,44 @@ fn nobody_keeps_the_owner_out_at_a_known_address() {
 }
 
 #[test]
+fn a_few_networks_keep_no_owner_out_at_a_new_address() {
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    const NETWORKS: u64 = 20;
+    let mut throttle = throttle();
+    let mut refused = 0;
+    for now_ms in (0..DAY_MS).step_by(500) {
+        // Two guesses a second, each from another address.
+        let n = now_ms / 500;
+        let address = format!("10.0.{}.{}", n % NETWORKS, n / NETWORKS % 250);
+        let _ = throttle.begin("juliet", ip(&address), now_ms);
+        if now_ms % 3_600_000 == 1_800_000 {
+            let hotel = ip(&format!("198.51.{}.1", now_ms / 3_600_000));
+            match throttle.begin("juliet", hotel, now_ms) {
+                Verdict::Proceed { delay_ms } => assert!(delay_ms <= LIMITS.delay_ms_max),
+                Verdict::Refuse => refused += 1,
+            }
+        }
+    }
+    assert_eq!(refused, 0, "of 24 logins at addresses where its owner has never been");
+    // Those that keep at it are refused.
+    assert_eq!(throttle.begin("juliet", ip("10.0.1.1"), DAY_MS - 250), Verdict::Refuse);
+    assert_eq!(throttle.begin("juliet", ip("10.0.2.200"), DAY_MS - 250), Verdict::Refuse);
+}
+
+#[test]
+fn thousands_of_networks_a_day_use_up_what_is_kept_for_new_ones() {
+    let mut throttle = throttle();
+    // Each may guess twice before it has guessed of late, and one guess is forgiven every ten seconds.
+    for now_ms in (0..12 * 3_600_000).step_by(10_000) {
+        let n = now_ms / 20_000;
+        let _ = throttle.begin("juliet", ip(&format!("10.{}.{}.1", n / 250, n % 250)), now_ms);
+        let _ = throttle.begin("juliet", ip(&format!("11.{}.{}.1", n / 250, n % 250)), now_ms);
+    }
+    let now_ms = 12 * 3_600_000 - 5_000;
+    assert_eq!(throttle.begin("juliet", ip("198.51.100.1"), now_ms), Verdict::Refuse);
+}
+
+#[test]
 fn a_neighbour_behind_the_same_address_does_not_keep_known_accounts_out() {
     let mut throttle = throttle();
     let shared = ip("192.0.2.1");
@@ -100,11 +138,11 @@ fn a_success_forgives_its_own_address_and_not_what_strangers_did() {
     let mut throttle = throttle();
     assert_eq!(flood(&mut throttle, "juliet", 30, 0), 30);
     let home = ip("192.0.2.1");
-    let _ = guess(&mut throttle, "juliet", "192.0.2.1", 3, 0);
+    let _ = guess(&mut throttle, "juliet", "192.0.2.1", 2, 0);
     throttle.succeeded("juliet", home, 0);
     assert_eq!(throttle.begin("juliet", home, 0), proceeds(0), "its own failures are forgiven");
-    // 30 strangers and two of three guesses at home: eight are left of 40.
-    assert_eq!(flood(&mut throttle, "juliet", 256, 0), 8);
+    // 30 strangers and one of two guesses at home: nine are left of 40. Networks that have had theirs get none of them.
+    assert_eq!(flood(&mut throttle, "juliet", 256, 0), 9);
 }
 
 #[test]
@@ -119,7 +157,7 @@ fn logins_that_succeed_use_up_nothing() {
 
 #[test]
 fn ipv6_counts_by_64_and_48_and_mapped_ipv4_as_ipv4() {
-    let mut throttle = throttle();
+    let mut throttle = Throttle::new(Limits { per_account: 400, ..LIMITS }, 1);
     assert_eq!(guess(&mut throttle, "juliet", "2001:db8:0:1::1", 20, 0), 10);
     assert_eq!(guess(&mut throttle, "juliet", "2001:db8:0:1:ffff::2", 20, 0), 0, "the same /64");
     assert_eq!(guess(&mut throttle, "juliet", "2001:db8:0:2::1", 20, 0), 10, "another /64 of the /48");

@@ -60,6 +60,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
     Step {
         what: "more messages wait for a subscription's write than may be not_durable",
+        // So much that one sender may have all of them waiting.
+        configure: |config| config.limits.held_bytes = 64 << 20,
         act: wait_for_the_directory,
         moves: &["log.pauses"],
         ..PLAIN

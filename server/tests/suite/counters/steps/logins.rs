@@ -51,6 +51,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         configure: |config| {
             config.limits.sasl_attempts = 1;
             config.limits.guesses_per_address_and_account = 3;
+            config.limits.preauth_seconds = 3;
         },
         act: |stage, server| {
             stage.until_with("refused.login_throttle", || {
@@ -59,7 +60,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 client.authenticate_plain("juliet", "wrong");
             });
         },
-        moves: &["refused.login_throttle"],
+        moves: &["refused.login_throttle", "logins.waited"],
         ..PLAIN
     },
     Step {

@@ -71,6 +71,30 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "accounts have much waiting for their subscriptions, here and on another worker",
+        configure: |config| config.limits.held_bytes = 64 * 1024,
+        act: |stage, server| {
+            let elsewhere = 1 - server.server.shared.home_of("juliet");
+            let stranger = server.name_at_home_on(elsewhere, "stranger");
+            server.accounts(&[&stranger]);
+            let mut asks = server.login(&stranger, "one");
+            let mut writes = server.login(&stranger, "two");
+            let changes = ["subscribe", "unsubscribe"]
+                .map(|verb| format!("<presence type='{verb}' to='juliet@localhost'/>"));
+            let long = "x".repeat(12_000);
+            let long =
+                format!("<iq type='get' id='q' to='juliet@localhost'><q xmlns='urn:q'>{long}</q></iq>");
+            for name in ["held.waits", "refused.held_bytes"] {
+                stage.until_with(name, || {
+                    asks.send(&changes.concat().repeat(8));
+                    writes.send(&long.repeat(4));
+                });
+            }
+        },
+        moves: &["held.waits", "refused.held_bytes"],
+        ..PLAIN
+    },
+    Step {
         what: "messages wait for an absent user, until there is no place",
         configure: |config| {
             config.limits.offline_messages = 3;

@@ -109,7 +109,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             romeo.send("<presence type='unavailable'/>");
             stage.until("effects.spilled");
         },
-        moves: &["effects", "effects.high_water", "effects.spilled"],
+        moves: &["effects", "effects.high_water", "effects.spilled", "mailbox.cuts"],
         ..PLAIN
     },
     Step {

@@ -157,6 +157,22 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a client of BOSH takes the place of another one that has not logged in",
+        configure: |config| {
+            with_http(config, false);
+            config.http.bosh_sessions = 2;
+            config.http.trusted_proxies = vec!["127.0.0.1".into()];
+        },
+        act: |_, server| {
+            for address in ["192.0.2.1", "192.0.2.2", "198.51.100.1"] {
+                let fields = format!("X-Forwarded-Proto: https\r\nX-Forwarded-For: {address}\r\n");
+                assert_eq!(bosh(server, "rid='1' to='localhost'", &fields), 200, "{address}");
+            }
+        },
+        moves: &["http.bosh.displaced"],
+        ..PLAIN
+    },
+    Step {
         what: "a client wants to connect while memory is short",
         configure: |config| with_http(config, false),
         act: |stage, server| {
