@@ -128,6 +128,7 @@ impl Managed {
             query: None,
             is_resumed: false,
             was_resumed: false,
+            came: BTreeSet::new(),
         }
     }
 
@@ -352,8 +353,7 @@ impl Managed {
         let doubtful =
             |n: u32| if is_own { self.oracle.is_doubtful(n) } else { self.world.rooms.is_doubtful(n) };
         // What a page would have delivered, and was lost with the connection, has come from the mailbox.
-        let arrivals = &self.peers[index].arrivals;
-        let has_come = |n: u32| is_own && reading.was_resumed && arrivals.contains_key(&n);
+        let has_come = |n: u32| is_own && reading.was_resumed && reading.came.contains(&n);
         if let Some(n) = reading.must.difference(&found).find(|n| !doubtful(**n) && !has_come(**n)) {
             return Err(format!("peer {index} has read to the end and not found message {n}: {reading:?}"));
         }

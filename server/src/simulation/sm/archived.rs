@@ -1,7 +1,7 @@
 //! What the server has of archives and of what is to be in them, after crashes and at the end.
 
 use super::Managed;
-use crate::simulation::archive::Archived;
+use crate::simulation::archive::{Archived, Exchanged};
 use crate::simulation::world::local;
 
 /// Archives that are read after a crash.
@@ -11,7 +11,7 @@ impl Managed {
     /// The server has crashed: what users prefer is what it was, and in some archives is what was there and must be there.
     pub(super) fn check_archives_after_crash(&mut self) -> Result<(), String> {
         self.check_wishes()?;
-        let exchanged = self.oracle.exchanged(&self.wishes);
+        let exchanged = self.exchanged();
         for _ in 0..LOOKED_AT {
             let user = self.world.random.below(self.accounts);
             let found = self.world.check_archive(user, &exchanged)?;
@@ -22,10 +22,22 @@ impl Managed {
         Ok(())
     }
 
+    /// All messages as archives are to have them. A server that has just begun may have retractions that are yet to take effect.
+    fn exchanged(&self) -> Vec<Exchanged> {
+        let mut all = self.oracle.exchanged(&self.wishes);
+        let archives = self.world.workers.iter().map(|worker| worker.core().actors().commits.archive());
+        if archives.map(|archive| archive.load().retractions).sum::<u64>() > 0 {
+            all.iter_mut()
+                .filter_map(|message| message.retracted.as_mut())
+                .for_each(|is_sure| *is_sure = false);
+        }
+        all
+    }
+
     /// As [`Self::check_archives_after_crash`], of all.
     pub(super) fn check_archives_at_rest(&mut self) -> Result<(), String> {
         self.check_wishes()?;
-        let exchanged = self.oracle.exchanged(&self.wishes);
+        let exchanged = self.exchanged();
         for user in 0..self.accounts {
             let found = self.world.check_archive(user, &exchanged)?;
             self.oracle.check_ids(user, &found)?;

@@ -21,7 +21,7 @@ use super::oracle::Oracle;
 use super::peer::Peer;
 use super::rooms::{KEPT, befriend};
 use super::wishes::Wishes;
-use super::{Managed, RESOURCE, Tally, USUAL, enable_push};
+use super::{Managed, RESOURCE, Tally, USUAL, enable_push, has_device, number_of};
 use crate::boot::forget_temporary;
 use crate::config::Config;
 use crate::simulation::machine::Words;
@@ -183,6 +183,8 @@ impl Managed {
         };
         let (mut world, words) = World::on(settings, config, Commit::ByHand, ground)?;
         world.clients.iter_mut().for_each(|client| client.resource = RESOURCE.into());
+        let devices = (0..accounts).filter(|index| has_device(*index));
+        devices.for_each(|index| world.has_device((index, number_of(index))));
         world.step = taken.step;
         world.rooms = taken.said.clone();
         (0..=taken.sessions).for_each(|session| world.rooms.over(session));

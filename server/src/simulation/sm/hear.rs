@@ -109,12 +109,14 @@ impl Managed {
     }
 
     fn message(&mut self, index: usize, element: &Element) {
+        if self.is_page(index, element) {
+            return;
+        }
         if let Some(room) = of_room(element) {
             return self.room_message(index, room, element);
         }
         // It may arrive or not, and be answered with an error; what matters is that nothing keeps it.
-        if self.is_page(index, element) || element.attribute("id").is_some_and(|id| id.starts_with(FLEETING))
-        {
+        if element.attribute("id").is_some_and(|id| id.starts_with(FLEETING)) {
             return;
         }
         let body = element.find("body", CLIENT).map(|body| body.content().into_owned());
@@ -130,6 +132,7 @@ impl Managed {
         *arrivals += 1;
         let session = (*arrivals, peer.begun);
         let was_paged = peer.paged.contains(&n);
+        peer.reader.comes(n);
         let own = bare(index);
         let ids = element.elements().filter(|child| child.is("stanza-id", ns::STANZA_ID));
         let id = ids.filter(|id| id.attribute("by") == Some(&own)).find_map(|id| id.attribute("id"));

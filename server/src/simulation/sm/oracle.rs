@@ -292,8 +292,9 @@ impl Oracle {
             self.doubled += 1;
         } else {
             let newest = self.newest.entry((from, to)).or_insert(n);
-            // One that waited was passed over for its retraction, and a crash may have taken that away.
-            if *newest > n && message.retracted_by.is_empty() {
+            // One that waited was passed over for its retraction, and a crash may have taken that away; one that has come with a page of
+            // the archive is offered again if that was not acknowledged.
+            if *newest > n && message.retracted_by.is_empty() && !message.paged {
                 return Err(format!("message {n} from {from} arrives at {to} after {newest}"));
             }
             *newest = n.max(*newest);

@@ -44,6 +44,8 @@ pub(super) struct Reading {
     pub(super) is_resumed: bool,
     /// The same, since it was begun.
     pub(super) was_resumed: bool,
+    /// What has come from the mailbox since then.
+    pub(super) came: BTreeSet<u32>,
 }
 
 /// What a peer knows of archives.
@@ -57,6 +59,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// A message comes that is no page's.
+    pub(super) fn comes(&mut self, n: u32) {
+        if let Some(reading) = &mut self.reading {
+            reading.came.insert(n);
+        }
+    }
+
     /// The stream goes on with another connection.
     pub(super) fn resume(&mut self) {
         if let Some(reading) = &mut self.reading {
