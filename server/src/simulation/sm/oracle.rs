@@ -54,6 +54,8 @@ struct Message {
     acknowledged: bool,
     /// Times that its recipient has got it.
     arrived: u32,
+    /// How often it must have, in the end, if it waited when this world began.
+    expected: u32,
     /// Of these, those of which the server is sure to know.
     settled: u32,
     /// The message that it retracts, and those that retract it.
@@ -237,7 +239,9 @@ impl Oracle {
         let mut copy = Oracle { newest: BTreeMap::new(), again: 0, doubled: 0, ..self.clone() };
         for (n, message) in (0..).zip(&mut copy.messages) {
             let waits = waiting.contains(&n);
-            message.arrived = u32::from(!waits);
+            // What has come before, and waits because it was sent again, may come after what was sent later.
+            message.expected = if waits { message.arrived + 1 } else { 0 };
+            message.arrived = message.arrived.max(u32::from(!waits));
             // What does not wait must not come.
             message.settled = if waits { 0 } else { message.sent };
             message.paged = false;
@@ -248,7 +252,7 @@ impl Oracle {
     /// Whether a message has come to its recipient.
     pub(super) fn has_arrived(&self, n: u32) -> bool {
         let message = &self.messages[n as usize];
-        message.arrived > 0 || message.paged || !message.retracted_by.is_empty()
+        message.arrived >= message.expected.max(1) || message.paged || !message.retracted_by.is_empty()
     }
 
     /// For whom a message is.
