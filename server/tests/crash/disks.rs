@@ -193,7 +193,7 @@ fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
     for wish in ["roster", "never", "always"] {
         prefer(&mut watcher, wish, &mut preferred);
     }
-    let page = newest_page(to_absent.client());
+    let page = to_absent.newest_page();
     assert!(!page.is_empty() && page.is_sorted(), "what was sent can be read: {page:?}");
     let before = reader.got("sender0").len();
     while reader.got("sender0").len() < before + 5 * ROUND {
@@ -239,7 +239,7 @@ fn while_the_disk_of_the_directory_is_full_archives_grow_and_their_index_follows
         let refused = |watcher: &mut Client, n: usize| !add_contact(watcher, &format!("contact{round}-{n}"));
         assert!((0..500).any(|n| refused(&mut watcher, n)), "the directory has no room");
         scene.goes_on(&mut watcher, &mut reader);
-        let page = newest_page(to_reader.client());
+        let page = to_reader.newest_page();
         assert_eq!(page.last(), Some(&to_reader.last()), "{page:?}");
         if round == 1 {
             // The index is behind, and what it lacks is in the log alone.

@@ -64,7 +64,8 @@ mod tests {
     }
 
     fn message(archive: &str) -> Unacked {
-        let result = "<result xmlns='urn:xmpp:mam:2' id='a'/>";
+        let text = "x".repeat(400);
+        let result = format!("<result xmlns='urn:xmpp:mam:2' id='a'>{text}</result>");
         stanza(Kind::Message, &format!("<message from='{archive}' to='{FULL}'>{result}</message>"))
     }
 
@@ -105,8 +106,8 @@ mod tests {
         };
         assert_eq!(asked_again(entries(3, 3), 10_000), [""; 0]);
         // There is room for one message of three, and for all answers.
-        assert_eq!(asked_again(entries(3, 0), 320), ["own"]);
-        assert_eq!(asked_again(entries(0, 3), 320), ["room"]);
-        assert_eq!(asked_again(entries(3, 3), 320), ["own", "room"]);
+        assert_eq!(asked_again(entries(3, 0), 800), ["own"]);
+        assert_eq!(asked_again(entries(0, 3), 800), ["room"]);
+        assert_eq!(asked_again(entries(3, 3), 800), ["own", "room"]);
     }
 }

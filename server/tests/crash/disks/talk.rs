@@ -98,9 +98,10 @@ impl Sender {
         self.refused.values().cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Its connection; there must be one.
-    pub(crate) fn client(&mut self) -> &mut Client {
-        self.client.as_mut().expect("it is connected")
+    /// The newest messages of its archive. What it sends next, it sends on another stream, whose stanzas it counts.
+    #[track_caller]
+    pub(crate) fn newest_page(&mut self) -> Vec<u64> {
+        newest_page(&mut self.client.take().expect("it is connected"))
     }
 
     /// What an archive has of its messages: the newest of those that were kept, all of them from the first that is there on, each once,
@@ -251,7 +252,7 @@ pub(crate) fn prefer(client: &mut Client, wish: &str, preferred: &mut Preferred)
         assert!(conditions.iter().any(|condition| set.contains(condition)), "another error: {set}");
     }
     let get = ask(client, &format!("<iq type='get' id='get'><prefs xmlns='{ARCHIVE}'/></iq>"));
-    assert!(get.contains(&format!("default='{}'", preferred.0)), "{preferred:?}: {get}");
+    assert!(get.contains(&format!(" default=\"{}\"", preferred.0)), "{preferred:?}: {get}");
 }
 
 /// The answer to an iq.
