@@ -89,7 +89,7 @@ pub(super) fn answer(
     };
     reading.matches = with.map(|with| said_by(&with));
     let looks_max = env.config.archive.messages_per_page as usize;
-    reading.looks_max = lookup::STEP_LOOKS.min(looks_max);
+    reading.looks_max = reading.looks_max.min(looks_max);
     env.metrics().archive_queries.add(1);
     let paging = Paging {
         asker: Asker::of(visit),
@@ -162,7 +162,7 @@ impl Paging {
                     true => asked.clone(),
                     false => {
                         self.looks_left = self.looks_left.saturating_sub(page.cost.looks);
-                        let looks_max = lookup::STEP_LOOKS.min(self.looks_left);
+                        let looks_max = asked.looks_max.min(self.looks_left);
                         Reading { looks_max, ..asked.clone().rest(&page) }
                     }
                 };

@@ -15,6 +15,21 @@ use crate::proto::ns;
 use crate::user::record;
 use crate::xml::{CLIENT, Element};
 
+/// What begins the ids of messages that no archive is to have.
+pub(super) const FLEETING: &str = "fleeting-";
+
+/// Whether an archive is to have a message, as the preferences of its owner and the hints of its author say.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It is.
+    #[default]
+    Yes,
+    /// It is not.
+    No,
+    /// It may have it or not: what its owner prefers has changed meanwhile.
+    Perhaps,
+}
+
 /// A message as a world knows it.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Exchanged {
@@ -24,22 +39,40 @@ pub(super) struct Exchanged {
     pub(super) is_sure: bool,
     /// Times that it may be in each.
     pub(super) most: u32,
-    /// Its sender has retracted it; whether it is sure that the retraction is in both archives.
+    /// Its sender has retracted it; whether it is sure that the retraction has reached both sides.
     pub(super) retracted: Option<bool>,
+    /// Whether its sender's archive is to have it, and its recipient's.
+    pub(super) wanted: [Wanted; 2],
+}
+
+impl Exchanged {
+    /// Whether the archive of a user is to have it; `None`: it is somebody else's. Of what one sends oneself there is one copy.
+    pub(super) fn wanted_by(&self, user: usize) -> Option<Wanted> {
+        match user {
+            user if user == self.to => Some(self.wanted[1]),
+            user if user == self.from => Some(self.wanted[0]),
+            _ => None,
+        }
+    }
+
+    /// Whether the archive of a user must have it.
+    pub(super) fn must_be_with(&self, user: usize) -> bool {
+        self.is_sure && self.wanted_by(user) == Some(Wanted::Yes)
+    }
 }
 
 /// A message that an archive has.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Archived {
-    id: Sequence,
-    number: u32,
+    pub(super) id: Sequence,
+    pub(super) number: u32,
     /// Its text is gone, and something stands for it.
-    is_retracted: bool,
+    pub(super) is_retracted: bool,
 }
 
 impl Archived {
     /// `None` for what clients in trouble send, of which the oracle keeps no account.
-    fn read(id: Sequence, stanza: &Element) -> Option<Archived> {
+    pub(super) fn read(id: Sequence, stanza: &Element) -> Option<Archived> {
         if stanza.find("retracted", ns::RETRACTION).is_some() {
             let number = stanza.attribute("id")?.strip_prefix('m')?.parse().ok()?;
             return Some(Archived { id, number, is_retracted: stanza.find("body", CLIENT).is_none() });
@@ -50,14 +83,24 @@ impl Archived {
 }
 
 impl World {
-    /// What the archive of a user has, in its order.
-    pub(super) fn archive_of(&self, user: usize) -> Result<Vec<Archived>, String> {
+    /// What the archive of a user has, in its order; nothing, if there is no such account.
+    pub(super) fn user_archive(&self, user: usize) -> Result<Vec<(Sequence, Element)>, String> {
         let name = local(user);
         let directory = &self.shared.directory;
-        let Some(actor) = directory.account_id(&name).map_err(|error| error.to_string())? else {
-            return Ok(Vec::new());
-        };
-        let all = self.stanzas_of(actor, self.shared.home_of(&name))?;
+        match directory.account_id(&name).map_err(|error| error.to_string())? {
+            Some(actor) => self.stanzas_of(actor, self.shared.home_of(&name)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The messages between users that the archive of a user has, in its order.
+    pub(super) fn archive_of(&self, user: usize) -> Result<Vec<Archived>, String> {
+        let all = self.user_archive(user)?;
+        let is_fleeting =
+            |stanza: &Element| stanza.attribute("id").is_some_and(|id| id.starts_with(FLEETING));
+        if let Some((_, stanza)) = all.iter().find(|(_, stanza)| is_fleeting(stanza)) {
+            return Err(format!("it has what is not to be stored: {stanza:?}"));
+        }
         Ok(all.iter().filter_map(|(id, stanza)| Archived::read(*id, stanza)).collect())
     }
 
@@ -88,11 +131,20 @@ impl World {
     /// Checks all archives against what was exchanged.
     pub(super) fn check_archives(&mut self, exchanged: &[Exchanged]) {
         for user in 0..self.settings.users {
-            let checked = self.archive_of(user).and_then(|found| check(user, &found, exchanged));
-            if let Err(what) = checked {
-                return self.fail(format!("the archive of user {user}: {what}"));
+            if let Err(what) = self.check_archive(user, exchanged) {
+                return self.fail(what);
             }
         }
+    }
+
+    /// Checks the archive of a user against what was exchanged; what it has.
+    pub(super) fn check_archive(
+        &self,
+        user: usize,
+        exchanged: &[Exchanged],
+    ) -> Result<Vec<Archived>, String> {
+        let checked = self.archive_of(user).and_then(|found| check(user, &found, exchanged).map(|()| found));
+        checked.map_err(|what| format!("the archive of user {user}: {what}"))
     }
 }
 
@@ -107,15 +159,17 @@ fn check(user: usize, found: &[Archived], exchanged: &[Exchanged]) -> Result<(),
     }
     for (n, times) in &times {
         let message = &exchanged[*n as usize];
-        if message.from != user && message.to != user {
-            return Err(format!("message {n} is somebody else's: {message:?}"));
+        match message.wanted_by(user) {
+            None => return Err(format!("message {n} is somebody else's: {message:?}")),
+            Some(Wanted::No) => return Err(format!("message {n} is there and not wanted: {message:?}")),
+            Some(Wanted::Yes | Wanted::Perhaps) => {}
         }
         if *times > message.most {
             return Err(format!("message {n} is there {times} times: {message:?}"));
         }
     }
     for (n, message) in (0..).zip(exchanged) {
-        if message.is_sure && (message.from == user || message.to == user) && !times.contains_key(&n) {
+        if message.must_be_with(user) && !times.contains_key(&n) {
             return Err(format!("message {n} is not there: {message:?}"));
         }
     }
@@ -146,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_doubled_foreign_or_out_of_order_is_noticed() {
-        let message = |from, to, is_sure| Exchanged { from, to, is_sure, most: 1, retracted: None };
+        let wanted = [Wanted::Yes; 2];
+        let message = |from, to, is_sure| Exchanged { from, to, is_sure, most: 1, retracted: None, wanted };
         let exchanged = [message(0, 1, true), message(1, 2, true), message(0, 1, false)];
         assert_eq!(check(0, &[whole(1, 0)], &exchanged), Ok(()));
         assert_eq!(check(0, &[whole(1, 0), whole(2, 2)], &exchanged), Ok(()));
@@ -164,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_text_that_should_be_gone_or_there_is_noticed() {
-        let message = |retracted| [Exchanged { from: 0, to: 1, is_sure: true, most: 1, retracted }];
+        let wanted = [Wanted::Yes; 2];
+        let message = |retracted| [Exchanged { from: 0, to: 1, is_sure: true, most: 1, retracted, wanted }];
         let gone = Archived { is_retracted: true, ..whole(1, 0) };
         for (retracted, of_whole, of_gone) in [
             (None, Ok(()), Err("nobody has retracted it")),
@@ -177,6 +233,21 @@ mod tests {
                     Ok(()) => assert_eq!(outcome, Ok(())),
                     Err(text) => assert!(outcome.unwrap_err().contains(text)),
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_owner_does_not_want_or_wants_is_noticed() {
+        for (sender, recipient, of_sender, of_recipient) in [
+            (Wanted::Yes, Wanted::No, (true, false), (false, true)),
+            (Wanted::No, Wanted::Perhaps, (false, true), (true, true)),
+        ] {
+            let wanted = [sender, recipient];
+            let exchanged = [Exchanged { from: 0, to: 1, is_sure: true, most: 1, retracted: None, wanted }];
+            for (user, (with, without)) in [(0, of_sender), (1, of_recipient)] {
+                assert_eq!(check(user, &[whole(1, 0)], &exchanged).is_ok(), with, "{user} {wanted:?}");
+                assert_eq!(check(user, &[], &exchanged).is_ok(), without, "{user} {wanted:?}");
             }
         }
     }

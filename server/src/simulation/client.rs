@@ -1,6 +1,6 @@
 //! One simulated client: its connection, how far its login is, and what it believes of the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::frames::{Frames, Received};
@@ -54,6 +54,8 @@ pub(super) enum Wanted {
     Perhaps,
     /// That its device is told of messages.
     Enabled,
+    /// A page of its archive.
+    Page,
     /// That something is kept, with this number.
     Put(Shelf, u32),
     /// That an item with this number is published to a node of the service.
@@ -71,6 +73,20 @@ pub(super) enum Shelf {
     Roster,
     /// The item of a node.
     Node,
+}
+
+/// How far a client is with its archive.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// What it must have found in the end.
+    pub(super) must: BTreeSet<u32>,
+    /// What it has found, in order: ids, and numbers of what the oracle knows.
+    pub(super) found: Vec<(u64, Option<u32>)>,
+    /// The same of the page that it has asked for last.
+    pub(super) page: Vec<(u64, Option<u32>)>,
+    /// Messages of that page at most, and in which step it has asked.
+    pub(super) max: usize,
+    pub(super) asked: u64,
 }
 
 /// What a client knows while it is bound.
@@ -96,6 +112,8 @@ pub(super) struct Live {
     pub(super) put: BTreeMap<Shelf, u32>,
     /// The number in the last event of each node that it has heard of, by the session that put it there.
     pub(super) events: BTreeMap<(String, usize), u32>,
+    /// What it reads of its archive.
+    pub(super) reading: Option<Reading>,
     /// What the server has acknowledged last of a managed stream (XEP-0198).
     pub(super) handled: Option<u32>,
 }

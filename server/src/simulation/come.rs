@@ -128,6 +128,7 @@ impl World {
             inactive: false,
             put: BTreeMap::new(),
             events: BTreeMap::new(),
+            reading: None,
             handled: None,
         });
     }

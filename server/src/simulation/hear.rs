@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod pages;
 mod presence;
 
 pub(super) use events::CAPS;
@@ -12,6 +13,7 @@ use super::nodes;
 use super::oracle::Arrival;
 use super::rooms::room_of;
 use super::world::{World, bare, full};
+use crate::proto::ns;
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
 
@@ -288,6 +290,9 @@ impl World {
         let from = element.attribute("from").unwrap_or_default();
         if let Some(room) = room_of(from) {
             return self.room_message_heard((id, index), room, element);
+        }
+        if let Some(result) = element.find("result", ns::ARCHIVE) {
+            return self.page_heard(index, element, result);
         }
         if element.attribute("type") == Some("error") {
             let number = element.attribute("id").and_then(|id| id.strip_prefix('m')?.parse().ok());

@@ -7,6 +7,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::archive::{Archive, Tallies};
+use whimbrel_storage::data::{self, Reconciled};
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{LogsAt, journal_folders};
 
@@ -183,13 +184,20 @@ fn share(start: &Start<'_>) -> Result<Parts, String> {
     // The number of workers never changes.
     let tallies = Arc::new(Tallies::of(directory).map_err(|error| error.to_string())?);
     let path = config.data.join("log");
+    data::check_tie(&config.data, directory).map_err(|error| error.to_string())?;
     let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
     let kept = config.archive_settings();
-    let opened = at
+    let mut opened = at
         .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
         .map_err(|error| error.to_string())?;
     if let Some(damage) = opened.report.damage.first() {
         return Err(damage.to_string());
+    }
+    let reconciled = data::reconcile(&config.data, directory, &mut opened, left.is_some());
+    let reconciled = reconciled.map_err(|error| error.to_string())?;
+    // No account of a world is ever removed.
+    if reconciled != Reconciled::default() {
+        return Err(format!("messages waited for accounts that are not there: {reconciled:?}"));
     }
     let mut streams: HashMap<u64, u32> =
         opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();

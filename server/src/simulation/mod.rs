@@ -84,6 +84,8 @@ pub struct Settings {
     pub workers: usize,
     /// Accounts.
     pub users: usize,
+    /// Of these, the last ones, which are made while the world goes on.
+    pub made_later: usize,
     /// Clients; several share an account, and some even a resource.
     pub clients: usize,
     /// Times of trouble; after each the world comes to rest and is examined.
@@ -120,6 +122,7 @@ impl Settings {
             seed,
             workers: random.between(1, 4),
             users: (clients / random.between(1, 3)).max(3),
+            made_later: 0,
             clients,
             phases: 3,
             steps: 6_000,
@@ -193,6 +196,8 @@ pub struct Report {
     pub blocks_checked: u64,
     /// Items of nodes of which clients have heard.
     pub events: u64,
+    /// Archives that clients have read from the beginning to the end.
+    pub archives_read: u64,
     /// Connections with TLS that clients have begun.
     pub handshakes: u64,
     /// Ends of TLS without a closed stream, by kind: close_notify, the same in a stanza, truncated, flipped, too long, of

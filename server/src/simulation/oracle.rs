@@ -8,7 +8,7 @@ mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::archive::Exchanged;
+use super::archive::{Archived, Exchanged, Wanted};
 use crate::runtime::driver::sim::LinkId;
 
 /// A session: one bound stream, from the request to bind to its end.
@@ -48,6 +48,8 @@ struct Message {
     delivered: Vec<usize>,
     /// It has come out of the mailbox.
     was_stored: bool,
+    /// It has come with a page of an archive to somebody to whom it was written.
+    was_read: bool,
     /// The step in which it was first delivered.
     arrived: Option<u64>,
     errors: u32,
@@ -225,6 +227,7 @@ impl Oracle {
             sent: step,
             delivered: Vec::new(),
             was_stored: false,
+            was_read: false,
             arrived: None,
             errors: 0,
             retracts: None,
@@ -261,8 +264,53 @@ impl Oracle {
             is_sure: !message.delivered.is_empty(),
             most: 1,
             retracted: self.is_retracted(message),
+            wanted: [Wanted::Yes; 2],
         };
         self.messages.iter().map(exchanged).collect()
+    }
+
+    /// A session gets a message with a page of its archive that it asked for in a step. If the message waited until now, it waits no
+    /// more.
+    pub(super) fn read(
+        &mut self,
+        id: usize,
+        archived: &Archived,
+        (asked, step): (u64, u64),
+    ) -> Result<(), Broken> {
+        let (n, user) = (archived.number, self.sessions[id].user);
+        let Some(message) = self.messages.get(n as usize) else {
+            return Err(format!("message {n} is in an archive and was never sent"));
+        };
+        if message.to_user != user && self.sessions[message.sender].user != user {
+            return Err(format!("user {user} reads message {n}, which is somebody else's: {message:?}"));
+        }
+        let arrived = message.retracted_by.iter().filter_map(|by| self.messages[*by as usize].arrived).min();
+        match (archived.is_retracted, arrived) {
+            (false, Some(since)) if since < asked => {
+                return Err(format!("user {user} reads message {n}, retracted since {since}: {message:?}"));
+            }
+            (true, _) if message.retracted_by.is_empty() => {
+                return Err(format!(
+                    "the text of message {n} is gone, and nobody has retracted it: {message:?}"
+                ));
+            }
+            _ => {}
+        }
+        let message = &mut self.messages[n as usize];
+        if message.to_user == user {
+            message.was_read = true;
+            if message.delivered.is_empty() {
+                message.delivered.push(id);
+                message.was_stored = true;
+                message.arrived.get_or_insert(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has asked to take a message back.
+    pub(super) fn is_doubtful(&self, n: u32) -> bool {
+        !self.messages[n as usize].retracted_by.is_empty()
     }
 
     /// Whether it is sure that a message is retracted; `None`: its sender has not asked for it.

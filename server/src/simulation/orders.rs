@@ -32,7 +32,7 @@ fn with_room() -> (World, tempfile::TempDir) {
     let (mut world, data) = four(100);
     let jid = room(0);
     let session = world.clients[0].live.as_ref().expect("it is online").id;
-    world.rooms.asks(session, &jid);
+    world.rooms.asks(session, &jid, (world.step, false));
     say(
         &mut world,
         0,

@@ -87,6 +87,15 @@ pub struct World {
     pub(super) report: Report,
 }
 
+/// What a world is put on.
+pub(super) struct Ground {
+    pub(super) directory: Directory,
+    pub(super) doors: Doors,
+    pub(super) random: Random,
+    pub(super) words: Words,
+    pub(super) now: Millis,
+}
+
 impl World {
     /// Puts a world together, with its directory and certificate in the empty folder `data`.
     ///
@@ -105,24 +114,29 @@ impl World {
     ) -> Result<(World, Words), String> {
         let mut random = Random::new(settings.seed);
         let doors = Doors::fit(&mut config, settings.handshakes)?;
-        let config = Arc::new(config);
-        let options = Options {
-            domain: DOMAIN.into(),
-            map_bytes_max: 1 << 30,
-            durable: false,
-            incarnation: Some(settings.seed | 1),
-        };
-        let directory =
-            Directory::open(&config.data.join("directory"), &options).map_err(|error| error.to_string())?;
-        create_accounts(&directory, settings.users)?;
+        let directory = open_directory(&config.data, settings.seed | 1)?;
+        create_accounts(&directory, settings.users - settings.made_later)?;
         nodes::create(&directory)?;
         let words = Words::draw(&mut random);
+        let ground = Ground { directory, doors, random, words, now: Millis(0) };
+        World::on(settings, config, commit, ground)
+    }
+
+    /// A world on a directory that is there, with the log beside it.
+    pub(super) fn on(
+        settings: Settings,
+        config: Config,
+        commit: commits::Commit,
+        ground: Ground,
+    ) -> Result<(World, Words), String> {
+        let Ground { directory, doors, random, words, now } = ground;
+        let config = Arc::new(config);
         let machine = Machine::start(Start {
             settings: &settings,
             config: &config,
             directory: &directory,
             words,
-            now: Millis(0),
+            now,
             commit,
             left: None,
         })?;
@@ -159,7 +173,7 @@ impl World {
             pushes: PushOracle::default(),
             recorder,
             step: 0,
-            now: Millis(0),
+            now,
             counter: 0,
             calm: false,
             stopping: false,
@@ -484,10 +498,25 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
     }
 }
 
+/// The directory of a data folder; a new one, if there is none.
+pub(super) fn open_directory(data: &Path, incarnation: u64) -> Result<Directory, String> {
+    let options = Options {
+        domain: DOMAIN.into(),
+        map_bytes_max: 1 << 30,
+        durable: false,
+        incarnation: Some(incarnation),
+    };
+    Directory::open(&data.join("directory"), &options).map_err(|error| error.to_string())
+}
+
+/// What every account logs in with.
+pub(super) fn credentials(salt: u8) -> Result<Credentials, String> {
+    let made = Credentials::derive_with_salt(PASSWORD, NonZeroU32::MIN, &[salt; SALT_BYTES]);
+    made.map_err(|error| error.to_string())
+}
+
 pub(super) fn create_accounts(directory: &Directory, users: usize) -> Result<(), String> {
-    let one = NonZeroU32::MIN;
-    let credentials =
-        Credentials::derive_with_salt(PASSWORD, one, &[7; SALT_BYTES]).map_err(|error| error.to_string())?;
+    let credentials = credentials(7)?;
     let job = Box::new(move |transaction: &mut directory::WriteTransaction<'_>| {
         for user in 0..users {
             transaction.create_account(&local(user), &credentials)?;

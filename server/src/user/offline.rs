@@ -25,6 +25,7 @@ use crate::runtime::driver::ConnId;
 use crate::stanza::{Kind, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::archive;
+use crate::user::archive::torn::TornPages;
 use crate::user::delivery;
 use crate::user::flow::{self, Outgoing};
 use crate::user::recall;
@@ -194,18 +195,20 @@ pub fn shed(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey) ->
 pub fn shed_to(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey, bytes_max: usize) -> bool {
     recall::refer(users, env, fx, key, recall::kept_bytes(env).min(bytes_max));
     let full = users.full_jid(env, key);
-    let mut refused = Vec::new();
+    let (mut refused, mut torn) = (Vec::new(), TornPages::default());
     let mut complete = true;
     let Some(queue) = users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
     let shed = |entry| match answer_to(&entry) {
         Some(answer) => Unacked::Answer(Box::new(answer)),
         None => {
             complete &= !matches!(entry, Unacked::Answer(_)) && !is_essential(&entry);
+            torn.note(&entry);
             refused.push(entry);
             Unacked::Forgotten(1)
         }
     };
     queue.shed(bytes_max, is_essential, shed);
+    torn.end(queue, &full);
     for entry in refused {
         refuse_request(env, fx, &full, &entry);
     }

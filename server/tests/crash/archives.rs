@@ -41,8 +41,31 @@ pub(crate) fn of_room(data: &Path, name: &str) -> Vec<Archived> {
     read(data, directory, (room.actor, name))
 }
 
-/// Reads an archive. Its ids must rise.
-fn read(data: &Path, directory: Directory, (actor, name): (ActorId, &str)) -> Vec<Archived> {
+/// The messages of the archive of an account, in its order: the names of their senders, and their numbers.
+pub(crate) fn of_account(data: &Path, local: &str) -> Vec<(String, u64)> {
+    let directory = open_directory(data);
+    let actor = directory.account_id(local).unwrap().expect("the account is there");
+    let found = read_ids(data, directory, (actor, local)).into_iter();
+    found.map(|(_, id)| numbered(&id)).collect()
+}
+
+fn numbered(id: &str) -> (String, u64) {
+    let (sender, number) = id.split_once('-').expect("each is a sender's");
+    (sender.to_owned(), number.parse().unwrap())
+}
+
+/// Reads an archive whose senders are numbered.
+fn read(data: &Path, directory: Directory, whose: (ActorId, &str)) -> Vec<Archived> {
+    let found = read_ids(data, directory, whose).into_iter();
+    let archived = |(id, text): (u64, String)| {
+        let (sender, number) = numbered(&text);
+        Archived { id, sender: sender.parse().unwrap(), number }
+    };
+    found.map(archived).collect()
+}
+
+/// Reads an archive: the ids of the journal, which must rise, and those of the stanzas.
+fn read_ids(data: &Path, directory: Directory, (actor, name): (ActorId, &str)) -> Vec<(u64, String)> {
     let log = data.join("log");
     let mut tail = tail::read(&directory, &log, Some(actor)).unwrap();
     let mut reader = PageReader::new(directory, Arc::new(Folders::new(journal_folders(&log).unwrap())));
@@ -57,9 +80,7 @@ fn read(data: &Path, directory: Directory, (actor, name): (ActorId, &str)) -> Ve
             newest = message.id;
             let kept = StoredMessage::decode(page.text(message)).expect("it is a message");
             let id = attribute(std::str::from_utf8(kept.stanza).unwrap(), "id").expect("each has one");
-            let (sender, number) = id.split_once('-').expect("each is a sender's");
-            let (sender, number) = (sender.parse().unwrap(), number.parse().unwrap());
-            found.push(Archived { id: message.id.0, sender, number });
+            found.push((message.id.0, id.to_owned()));
         }
         if !page.goes_on() {
             return found;

@@ -16,17 +16,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::archives;
 use crate::client::Client;
 use crate::server::{Server, create_accounts, free_address, names_at_home_on};
 use crate::wait_until;
 use mount::{Ballast, Mount};
-use talk::{Recipient, Sender, add_contact, ping};
+use talk::{Preferred, Recipient, Sender, add_contact, newest_page, ping, prefer};
 
 /// What fills a disk may come from one sender.
 const CONFIG: &str = "[limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
 
 /// Messages of a round.
 const ROUND: usize = 100;
+
+/// Rounds in which many blocks of an archive are filled, of 64 messages each.
+const BLOCKS_ROUNDS: usize = 15;
 
 /// Accounts and their server on a disk.
 struct Scene {
@@ -44,8 +48,21 @@ struct Scene {
 
 impl Scene {
     fn on(disk: Mount) -> Scene {
-        let data = disk.path().join("data");
+        fs::create_dir(disk.path().join("data")).unwrap();
+        Scene::in_folder(disk)
+    }
+
+    /// With the directory on a disk of its own.
+    fn on_two(disk: Mount, directory: &Mount) -> Scene {
+        let (data, elsewhere) = (disk.path().join("data"), directory.path().join("directory"));
         fs::create_dir(&data).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(elsewhere, data.join("directory")).unwrap();
+        Scene::in_folder(disk)
+    }
+
+    fn in_folder(disk: Mount) -> Scene {
+        let data = disk.path().join("data");
         let reader = names_at_home_on(&data, 0, "reader", 1).remove(0);
         let mut others = names_at_home_on(&data, 1, "other", 2);
         let (absent, neighbour) = (others.remove(0), others.remove(0));
@@ -88,6 +105,21 @@ impl Scene {
         let before = reader.headlines;
         watcher.say(&format!("<message to='{}@localhost' type='headline'/>", self.reader)).unwrap();
         reader.read_until(|reader| reader.headlines > before);
+    }
+
+    /// No server runs: what archives have is whole. A log that has no room lets go of what was archived first, so there may be no
+    /// more than the newest messages, without a hole.
+    fn compare_archives(&self, senders: &[&Sender], recipients: &[&str]) {
+        let data = self.disk.path().join("data");
+        let whose = senders.iter().map(|sender| (&*sender.name, true));
+        for (name, is_sender) in whose.chain(recipients.iter().map(|name| (*name, false))) {
+            let found = archives::of_account(&data, name);
+            for sender in senders.iter().filter(|sender| sender.name == name || sender.to == name) {
+                let of: Vec<u64> =
+                    found.iter().filter(|(of, _)| *of == sender.name).map(|(_, n)| *n).collect();
+                sender.compare_archive(name, &of, is_sender);
+            }
+        }
     }
 
     /// After the server has started again: everybody's last message, and with it all before it, has come to `absent`.
@@ -155,6 +187,14 @@ fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
     scene.has_said("messages are refused");
     scene.has_said("the disk is full");
     scene.goes_on(&mut watcher, &mut reader);
+    // Archives can be read, and what is to be in them is as it was or as it was asked for.
+    assert!(newest_page(&mut watcher).is_empty(), "nobody writes to it");
+    let mut preferred = Preferred::default();
+    for wish in ["roster", "never", "always"] {
+        prefer(&mut watcher, wish, &mut preferred);
+    }
+    let page = to_absent.newest_page();
+    assert!(!page.is_empty() && page.is_sorted(), "what was sent can be read: {page:?}");
     let before = reader.got("sender0").len();
     while reader.got("sender0").len() < before + 5 * ROUND {
         to_reader.round(ROUND).unwrap();
@@ -164,13 +204,69 @@ fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
     drop(ballast);
     wait_until("messages are taken when there is room", || to_absent.round(ROUND).unwrap() == 0);
     assert_eq!(to_neighbour.round(ROUND).unwrap(), 0);
+    assert_eq!(to_reader.round(ROUND).unwrap(), 0);
+    reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
     to_reader.compare(reader.got("sender0"));
     scene.server.kill();
     scene.start_again();
     let mut absent = scene.recipient(&scene.absent);
-    scene.settle(&mut [to_absent], &mut absent);
     let mut neighbour = scene.recipient(&scene.neighbour);
-    scene.settle(&mut [to_neighbour], &mut neighbour);
+    let (mut to_absent, mut to_neighbour) = ([to_absent], [to_neighbour]);
+    scene.settle(&mut to_absent, &mut absent);
+    scene.settle(&mut to_neighbour, &mut neighbour);
+    scene.server.stop();
+    let [to_absent, to_neighbour] = [&to_absent[0], &to_neighbour[0]];
+    let recipients = [&*scene.reader, &*scene.absent, &*scene.neighbour];
+    scene.compare_archives(&[&to_reader, to_absent, to_neighbour], &recipients);
+}
+
+#[test]
+fn while_the_disk_of_the_directory_is_full_archives_grow_and_their_index_follows() {
+    let Some((disk, small)) = Mount::tmpfs(96 << 20).zip(Mount::tmpfs(8 << 20)) else { return };
+    let mut scene = Scene::on_two(disk, &small);
+    let mut reader = scene.recipient(&scene.reader);
+    let mut watcher = scene.watcher();
+    let mut to_reader = scene.sender(0, &scene.reader);
+    let mut to_absent = scene.sender(1, &scene.absent);
+    for round in 0..2 {
+        let ballast = Ballast::fill(small.path());
+        // Rows of the index are due all the time.
+        for _ in 0..BLOCKS_ROUNDS {
+            assert_eq!(to_reader.round(ROUND).unwrap(), 0, "the log has room");
+            assert_eq!(to_absent.round(ROUND).unwrap(), 0, "the log has room");
+            reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+        }
+        let refused = |watcher: &mut Client, n: usize| !add_contact(watcher, &format!("contact{round}-{n}"));
+        assert!((0..500).any(|n| refused(&mut watcher, n)), "the directory has no room");
+        scene.goes_on(&mut watcher, &mut reader);
+        let page = to_reader.newest_page();
+        assert_eq!(page.last(), Some(&to_reader.last()), "{page:?}");
+        if round == 1 {
+            // The index is behind, and what it lacks is in the log alone.
+            scene.server.kill();
+        }
+        drop(ballast);
+        if round == 1 {
+            scene.start_again();
+            reader = scene.recipient(&scene.reader);
+            watcher = scene.watcher();
+        }
+        wait_until("the directory is written again", || add_contact(&mut watcher, "sender0"));
+        wait_until("messages are taken", || to_reader.round(1).is_ok_and(|refused| refused == 0));
+        wait_until("messages are taken", || to_absent.round(1).is_ok_and(|refused| refused == 0));
+    }
+    reader.read_until(|reader| reader.got("sender0").last() == Some(&to_reader.last()));
+    let mut absent = scene.recipient(&scene.absent);
+    let mut to_absent = [to_absent];
+    scene.settle(&mut to_absent, &mut absent);
+    scene.server.stop();
+    scene.compare_archives(&[&to_reader, &to_absent[0]], &[&*scene.reader, &*scene.absent]);
+    let data = scene.disk.path().join("data");
+    for (name, sender) in [(&scene.reader, &to_reader), (&scene.absent, &to_absent[0])] {
+        // The log had room all the time.
+        let count = archives::of_account(&data, name).len();
+        assert!(count >= sender.kept(), "{name} has {count} of {}", sender.kept());
+    }
 }
 
 /// Sends until everything is refused because the log has failed. Meanwhile streams end whose messages did not reach the

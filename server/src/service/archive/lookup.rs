@@ -9,16 +9,42 @@ use whimbrel_storage::jid::Jid;
 use whimbrel_storage::log::Sequence;
 
 use crate::env::Env;
+use crate::limits::Limits;
 use crate::proto::address;
 use crate::proto::archive::ids::ArchiveIds;
-use crate::proto::archive::query::Query;
+use crate::proto::archive::query::{PAGE, Query};
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::rsm::Start;
 use crate::user::archive::upkeep;
 use crate::user::record;
 
 /// Messages that one step reads at most, whether they are asked for or not: a reader's thread goes to the next query then.
-pub(crate) const STEP_LOOKS: usize = 2_000;
+const STEP_LOOKS: usize = 2_000;
+
+/// Bytes in which a message is wrapped on its way to a client, about.
+const WRAPPED_BYTES: usize = 512;
+
+/// How much one step of a page may be.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Bytes of its messages, but for the last one.
+    pub(crate) bytes: usize,
+    /// Messages that are read.
+    pub(crate) looks: usize,
+}
+
+impl Step {
+    /// What fits beside the quarter of `output_backlog_bytes` that may wait for the client when the step is asked for, so that nobody is
+    /// ended for a page that it reads: an eighth for texts and an eighth for what they are wrapped in, and the last message may have
+    /// half of it (`limits.stanza_bytes`).
+    pub(crate) fn of(limits: &Limits) -> Step {
+        let part = limits.output_backlog_bytes as usize / 8;
+        let messages = (part / WRAPPED_BYTES).max(1);
+        // No page has more messages.
+        let looks = if messages > PAGE.max { STEP_LOOKS } else { messages };
+        Step { bytes: STEP_BYTES.min(part), looks }
+    }
+}
 
 /// What storage is asked for: one message more than the page may have, to see whether there is one.
 ///
@@ -67,8 +93,8 @@ pub(crate) fn of(
         all.matches = Some(exchanged_with(with, &env.bare_jid(local)));
     }
     all.messages_max = query.page.max + 1;
-    all.bytes_max = STEP_BYTES;
-    all.looks_max = STEP_LOOKS;
+    let step = Step::of(&env.config.limits);
+    (all.bytes_max, all.looks_max) = (step.bytes, step.looks);
     Ok(all)
 }
 
@@ -91,4 +117,21 @@ fn exchanged_with(with: &Jid, own: &str) -> Predicate {
         let peer = if address::bare_of(&from) == own { to.as_deref().unwrap_or(&own) } else { &*from };
         peer == with || address::bare_of(peer) == with
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_fits_into_what_may_wait_for_a_client() {
+        for (backlog, bytes, looks) in
+            [(20_000, 2_500, 4), (512 << 10, STEP_BYTES, 128), (2 << 20, STEP_BYTES, STEP_LOOKS)]
+        {
+            let limits = Limits { output_backlog_bytes: backlog, ..Limits::default() };
+            assert_eq!(Step::of(&limits), Step { bytes, looks }, "{backlog}");
+            let most = backlog as usize / 4 + bytes + looks.min(PAGE.max) * WRAPPED_BYTES;
+            assert!(most + backlog as usize / 2 <= backlog as usize, "{backlog}");
+        }
+    }
 }

@@ -14,9 +14,10 @@
 //! it once more.
 
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError, STEP_BYTES};
+use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError};
 use whimbrel_storage::log::Sequence;
 
+use super::lookup::Step;
 use super::{lookup, metadata};
 use crate::env::Env;
 use crate::proto::archive::page::{self, ArchivedMessage};
@@ -197,7 +198,8 @@ impl Paging {
         }
         let goes_on = page.goes_on();
         self.looks_left = self.looks_left.saturating_sub(page.cost.looks);
-        self.rest = Query { looks_max: lookup::STEP_LOOKS.min(self.looks_left), ..self.rest.rest(&page) };
+        let step = Step::of(&env.config.limits);
+        self.rest = Query { looks_max: step.looks.min(self.looks_left), ..self.rest.rest(&page) };
         // One more than the page has was asked for.
         let left = self.max - self.found;
         let is_full = page.messages.len() > left;
@@ -224,7 +226,7 @@ impl Paging {
             Stage::Locating { kept, bytes } => {
                 *bytes += page.texts.len();
                 kept.push(page);
-                if *bytes > STEP_BYTES {
+                if *bytes > step.bytes || self.found > step.looks {
                     kept.clear();
                 }
                 match is_at_end {
@@ -272,7 +274,8 @@ impl Paging {
         let ids = kept.iter().flat_map(|page| page.messages.iter().map(|found| found.id));
         let is_stale = actors.archives.retractions.has_erased_since(self.erased_before, self.actor, ids)
             || kept.iter_mut().any(|page| self.has_taken_back(actors, page));
-        if bytes <= STEP_BYTES && !is_stale {
+        let step = Step::of(&env.config.limits);
+        if bytes <= step.bytes && self.found <= step.looks && !is_stale {
             for page in kept.iter().rev() {
                 self.give(actors, env, fx, page, page.messages.iter().rev());
             }
@@ -285,7 +288,7 @@ impl Paging {
         self.rest.order = if self.is_flipped { Order::Backwards } else { Order::Forwards };
         self.rest.messages_max = self.found;
         self.looks_left = looks_max(env);
-        self.rest.looks_max = lookup::STEP_LOOKS;
+        self.rest.looks_max = step.looks;
         self.max = self.found;
         self.found = 0;
         self.go_on(actors, env, fx);

@@ -2,6 +2,7 @@
 //!
 //! Each feature has a file with its rows; to add one, write the file and name it in [`ACTIONS`].
 
+mod archive;
 mod blocking;
 mod carbons;
 mod inactive;
@@ -31,6 +32,7 @@ const NEIGHBOURS: usize = 3;
 
 /// What a client that is bound does.
 const ACTIONS: &[&[Action<World>]] = &[
+    archive::ACTIONS,
     message::ACTIONS,
     nodes::ACTIONS,
     presence::ACTIONS,

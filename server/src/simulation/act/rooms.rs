@@ -2,7 +2,7 @@
 
 use crate::simulation::actions::Action;
 use crate::simulation::client::Wanted;
-use crate::simulation::rooms::{ROOMS, nick, room, text};
+use crate::simulation::rooms::{ROOMS, destruction, nick, other_nick, room, text};
 use crate::simulation::world::World;
 
 /// See [`Action`].
@@ -11,6 +11,8 @@ pub(super) const ACTIONS: &[Action<World>] = &[
     Action { weight: 4, run: World::leave_room },
     Action { weight: 60, run: World::say_to_room },
     Action { weight: 2, run: World::kick_from_room },
+    Action { weight: 1, run: World::destroy_room },
+    Action { weight: 4, run: World::change_nick },
     Action { weight: 6, run: World::take_back_from_room },
     Action { weight: 2, run: World::moderate_room },
     Action { weight: 6, run: World::ping_occupant },
@@ -21,7 +23,7 @@ impl World {
         let to = room(self.random.below(ROOMS));
         let client = &self.clients[index];
         let Some(live) = &client.live else { return };
-        self.rooms.asks(live.id, &to);
+        self.rooms.asks(live.id, &to, (self.step, false));
         let nick = nick(client.user, &client.resource);
         // Some want to hear what was said before.
         let history = self.random.below(4);
@@ -43,7 +45,8 @@ impl World {
         if let Some(live) = &client.live {
             self.rooms.asks_to_leave(live.id, &to);
         }
-        let nick = nick(client.user, &client.resource);
+        let known = client.session.and_then(|session| self.rooms.nick_of(session, &to));
+        let nick = known.unwrap_or_else(|| nick(client.user, &client.resource));
         client.say(&format!("<presence to='{to}/{nick}' type='unavailable'/>"));
     }
 
@@ -90,6 +93,20 @@ impl World {
         let nick = nick(neighbour, &format!("r{}", self.random.below(3)));
         let ping = "<ping xmlns='urn:xmpp:ping'/>";
         self.ask(index, "get", Some(&format!("{to}/{nick}")), ping, Wanted::Perhaps);
+    }
+
+    /// Takes another nick, with all seats of the user that have the same.
+    fn change_nick(&mut self, index: usize) {
+        let Some((_, to)) = self.a_room(index) else { return };
+        let client = &self.clients[index];
+        let nick = other_nick(client.user, &client.resource, self.random.below(3));
+        self.clients[index].say(&format!("<presence to='{to}/{nick}'/>"));
+    }
+
+    /// Only those who have made a room may.
+    fn destroy_room(&mut self, index: usize) {
+        let Some((_, to)) = self.a_room(index) else { return };
+        self.ask(index, "set", Some(&to), &destruction(), Wanted::Anything);
     }
 
     /// Only those who have made a room may.

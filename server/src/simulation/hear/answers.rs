@@ -47,6 +47,7 @@ impl World {
                 let items = query.into_iter().flat_map(Element::elements).filter_map(item).collect();
                 live.roster = Some(items);
             }
+            Wanted::Page => self.page_ends(index, element),
             Wanted::Published(n) if result => self.nodes.confirmed(n),
             Wanted::Enabled if result => {
                 let device = (client_user, self.clients[index].number);

@@ -22,7 +22,8 @@ impl World {
         let from = element.attribute("from").unwrap_or_default().to_owned();
         if let Some(room) = room_of(&from) {
             let session = self.clients[index].live.as_ref().map(|live| live.id);
-            if session.is_some_and(|session| self.room_presence_heard(session, room, element)) {
+            let user = self.clients[index].user;
+            if session.is_some_and(|session| self.room_presence_heard((session, user), room, element)) {
                 self.open_room(index, room);
             }
             return;

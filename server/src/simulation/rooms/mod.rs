@@ -11,7 +11,7 @@ mod oracle;
 mod server;
 mod taken_back;
 
-pub(super) use oracle::{RoomsOracle, Told};
+pub(super) use oracle::{Bar, RoomsOracle, Told};
 
 use super::client::Wanted;
 use super::oracle::Broken;
@@ -30,9 +30,31 @@ pub(super) fn room(number: usize) -> String {
     format!("hall{number}@conference.{DOMAIN}")
 }
 
-/// The nick of a client in every room.
+/// The nick of a client in every room. All clients of every second user have the same.
 pub(super) fn nick(user: usize, resource: &str) -> String {
+    let resource = if user.is_multiple_of(2) { "" } else { resource };
     format!("{}.{resource}", local(user))
+}
+
+/// Another nick of the same client.
+pub(super) fn other_nick(user: usize, resource: &str, number: usize) -> String {
+    format!("{}-{number}", nick(user, resource))
+}
+
+/// The request that has a room configured, by the names and values of fields without what all names begin with.
+pub(super) fn configuration(fields: &[(&str, &str)]) -> String {
+    let field = |(name, value): &(&str, &str)| {
+        format!("<field var='muc#roomconfig_{name}'><value>{value}</value></field>")
+    };
+    let fields: String = fields.iter().map(field).collect();
+    let typ = "http://jabber.org/protocol/muc#roomconfig";
+    let form = format!("<field var='FORM_TYPE' type='hidden'><value>{typ}</value></field>{fields}");
+    format!("<query xmlns='{OWNER}'><x xmlns='jabber:x:data' type='submit'>{form}</x></query>")
+}
+
+/// The request that ends a room.
+pub(super) fn destruction() -> String {
+    format!("<query xmlns='{OWNER}'><destroy><reason>over</reason></destroy></query>")
 }
 
 /// The text of message `n` to a room.
@@ -59,6 +81,8 @@ pub(super) enum Stay {
     Begins { is_made: bool },
     /// It is not in it any more.
     Ends,
+    /// It does not come in, or is answered with another error.
+    Refused,
     /// Something else.
     Other,
 }
@@ -70,6 +94,9 @@ pub(super) fn stay(element: &Element) -> Stay {
     let codes: Vec<&str> = statuses.filter_map(|status| status.attribute("code")).collect();
     let is_destroyed = x.is_some_and(|x| x.find("destroy", USER).is_some());
     match element.attribute("type") {
+        // It has another nick (§7.6).
+        Some("unavailable") if codes.contains(&"303") => Stay::Other,
+        Some("error") => Stay::Refused,
         None if codes.contains(&"110") => Stay::Begins { is_made: codes.contains(&"201") },
         Some("unavailable") if codes.contains(&"110") || is_destroyed => Stay::Ends,
         _ => Stay::Other,
@@ -119,12 +146,25 @@ impl World {
         self.rooms.hears((session, self.clients[index].user), room, heard)
     }
 
-    /// Presence comes from a room. Whether the client has made it just now.
-    pub(super) fn room_presence_heard(&mut self, session: usize, room: &str, element: &Element) -> bool {
+    /// Presence comes from a room to a session of a user. Whether it has made the room just now.
+    pub(super) fn room_presence_heard(
+        &mut self,
+        (session, user): (usize, usize),
+        room: &str,
+        element: &Element,
+    ) -> bool {
         match stay(element) {
             Stay::Begins { is_made } => {
-                self.rooms.enters(session, room);
+                let from = element.attribute("from").and_then(|from| from.split_once('/'));
+                let nick = from.map_or("", |(_, nick)| nick);
+                if let Err(what) = self.rooms.enters((session, user), room, nick) {
+                    self.fail(what);
+                }
                 is_made
+            }
+            Stay::Refused => {
+                self.rooms.is_refused(session, room);
+                false
             }
             Stay::Ends => {
                 self.rooms.leaves(session, room);

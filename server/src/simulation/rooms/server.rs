@@ -22,15 +22,26 @@ impl World {
         if self.stored_room(jid)?.is_none() {
             return Err(format!("{jid} is gone"));
         }
+        let found = self.said_in(jid)?;
+        self.rooms.check_archive(jid, &found)
+    }
+
+    /// Checks the archive of a room that may be another one than was spoken in.
+    pub(in crate::simulation) fn check_late_archive(&self, jid: &str) -> Result<(), Broken> {
+        let found = self.said_in(jid)?;
+        self.rooms.check_found(jid, &found).map(|_| ())
+    }
+
+    /// What was said in a room, as its archive has it: ids and numbers.
+    fn said_in(&self, jid: &str) -> Result<Vec<(u64, u32)>, Broken> {
         let all = self.room_archive(jid).map_err(|what| format!("the archive of {jid}: {what}"))?;
         let found = all.iter().map(|(id, stanza)| {
             let body = stanza.find("body", CLIENT).map(|body| body.content().into_owned());
             body.and_then(|body| number_of(&body)).map(|n| (id.0, n))
         });
-        let Some(found) = found.collect::<Option<Vec<_>>>() else {
-            return Err(format!("the archive of {jid} has what nobody has said"));
-        };
-        self.rooms.check_archive(jid, &found)
+        found
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| format!("the archive of {jid} has what nobody has said"))
     }
 
     /// Checks that those are in a room who believe so, with these sessions of clients: session, client.
@@ -43,6 +54,11 @@ impl World {
             let seats = self.seats_in(&jid);
             if seats != believed {
                 return Err(format!("in {jid} are {seats:?}, and {believed:?} believe to be there"));
+            }
+            if let Some((user, _)) =
+                seats.iter().find(|(user, _)| self.rooms.barred_since(*user, &jid).is_some())
+            {
+                return Err(format!("user {user} is in {jid}, and may not"));
             }
         }
         Ok(())
@@ -60,11 +76,11 @@ impl World {
         seats.collect()
     }
 
-    /// Whether a user belongs to a room.
-    pub(in crate::simulation) fn is_member(&self, room: &Room, user: usize) -> Result<bool, Broken> {
+    /// What a user is to a room.
+    pub(in crate::simulation) fn affiliation(&self, room: &Room, user: usize) -> Result<Affiliation, Broken> {
         let found =
             self.shared.directory.rooms(|rooms| rooms.affiliate(room.actor, &bare(user), Some(&local(user))));
-        Ok(found.map_err(words)?.is_some_and(|found| found.affiliation >= Affiliation::Member))
+        Ok(found.map_err(words)?.map_or(Affiliation::None, |found| found.affiliation))
     }
 
     /// Whether a user has a bookmark of a room.

@@ -93,7 +93,7 @@ impl World {
     }
 
     /// What the archive of a room has; nothing, if there is no such room now. It may be another one than was spoken in.
-    pub(super) fn room_archive(&self, jid: &str) -> Result<Vec<(Sequence, Element)>, Broken> {
+    pub(in crate::simulation) fn room_archive(&self, jid: &str) -> Result<Vec<(Sequence, Element)>, Broken> {
         match self.stored_room(jid)? {
             Some(record) => self.stanzas_of(record.actor, self.shared.home_of_room(address::local_of(jid))),
             None => Ok(Vec::new()),

@@ -68,6 +68,8 @@ impl Managed {
         let waiting = self.waiting();
         let outcome = self.oracle.nothing_is_lost(&waiting);
         self.note(outcome);
+        let outcome = self.check_archives_after_crash();
+        self.note(outcome);
         let outcome = self.check_rooms_after_crash();
         self.note(outcome);
     }
@@ -79,6 +81,8 @@ impl Managed {
             for n in peer.forget_settled_after(self.committed[home]) {
                 self.oracle.unsettle(n);
             }
+            self.oracle.forget_ids(user, self.committed[home]);
+            peer.reader.forget_since(self.committed[home]);
         }
     }
 }

@@ -3,11 +3,13 @@
 use super::Managed;
 use super::peer::{CLIENT, SM, What};
 use super::rooms::of_room;
+use crate::proto::ns;
 use crate::runtime::driver::sim::LinkId;
+use crate::simulation::archive::FLEETING;
 use crate::simulation::client::{Heard, NS_SASL, NS_TLS, Stage};
 use crate::simulation::come::HEADER;
 use crate::simulation::oracle;
-use crate::simulation::world::user_of;
+use crate::simulation::world::{bare, user_of};
 use crate::xml::{Element, STREAMS};
 
 /// The most a peer reads at once, in bytes.
@@ -107,8 +109,15 @@ impl Managed {
     }
 
     fn message(&mut self, index: usize, element: &Element) {
+        if self.is_page(index, element) {
+            return;
+        }
         if let Some(room) = of_room(element) {
             return self.room_message(index, room, element);
+        }
+        // It may arrive or not, and be answered with an error; what matters is that nothing keeps it.
+        if element.attribute("id").is_some_and(|id| id.starts_with(FLEETING)) {
+            return;
         }
         let body = element.find("body", CLIENT).map(|body| body.content().into_owned());
         let number = body.as_deref().and_then(oracle::number_of);
@@ -122,7 +131,18 @@ impl Managed {
         let arrivals = peer.arrivals.entry(n).or_default();
         *arrivals += 1;
         let session = (*arrivals, peer.begun);
-        let outcome = self.oracle.arrive(n, (from, index), session);
+        let was_paged = peer.paged.contains(&n);
+        peer.reader.comes(n);
+        let own = bare(index);
+        let ids = element.elements().filter(|child| child.is("stanza-id", ns::STANZA_ID));
+        let id = ids.filter(|id| id.attribute("by") == Some(&own)).find_map(|id| id.attribute("id"));
+        let id = id.and_then(|id| self.world.shared.archive_ids.open(id));
+        let step = self.world.step;
+        let outcome = self
+            .oracle
+            .arrive(n, (from, index), session)
+            .and_then(|()| self.oracle.named(n, (index, id), &self.wishes, step))
+            .and_then(|()| self.oracle.comes_once(n, was_paged));
         self.note(outcome);
     }
 
@@ -140,6 +160,14 @@ impl Managed {
                 if !waits {
                     self.room_answers(id.trim_start_matches("room-"), typ == "result");
                 }
+            }
+            (Some("result"), None) if id.starts_with("prefs-") => {
+                self.preferred(index, id.trim_start_matches("prefs-"));
+            }
+            // The answer was forgotten, or the server has no time: the change may have been made or not.
+            (Some("error"), None) if id.starts_with("prefs-") => {}
+            (Some("result" | "error"), None) if id.starts_with("mam-") => {
+                self.page_ends(index, id.trim_start_matches("mam-"), element);
             }
             (Some("result"), None) if id.starts_with("kept-") => {
                 let n = id.trim_start_matches("kept-").parse().unwrap_or(0);

@@ -15,19 +15,30 @@
 //! checked as things arrive, after every crash, and at the end, when everybody is there and has everything. Those of rooms are
 //! told in [`rooms`].
 
+mod archive;
+mod archived;
+mod backup;
 mod counts;
 mod crash;
 mod hear;
+mod host;
 mod oracle;
 mod peer;
+mod reading;
 mod resume;
+mod rolls;
 mod rooms;
 mod upgrade;
+mod wishes;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use whimbrel_storage::directory::{WriteTransaction, run_inline};
 
+use super::archive::Archived;
 use super::client::Stage;
 use super::machine::Words;
 use super::push;
@@ -39,9 +50,13 @@ use crate::metrics;
 use crate::push::settings::{PushConfig, Show};
 use crate::runtime::driver::sim::Weather;
 use crate::user::commits::Commit;
+use host::Rolls;
 use oracle::Oracle;
 use peer::Peer;
-use rooms::Members;
+use wishes::Wishes;
+
+/// Accounts of a world that are made while it goes on, at most.
+const MADE_LATER_MAX: usize = 3;
 
 /// Whether the device of a peer is told by push.
 fn has_device(index: usize) -> bool {
@@ -49,8 +64,8 @@ fn has_device(index: usize) -> bool {
 }
 
 /// Those who have a device have enabled it.
-fn enable_push(world: &mut World, clients: usize) -> Result<(), String> {
-    let devices: Vec<usize> = (0..clients).filter(|index| has_device(*index)).collect();
+fn enable_push(world: &mut World, clients: Range<usize>) -> Result<(), String> {
+    let devices: Vec<usize> = clients.filter(|index| has_device(*index)).collect();
     for &index in &devices {
         world.has_device((index, number_of(index)));
     }
@@ -133,6 +148,26 @@ pub struct Tally {
     pub kept_in_rooms: u64,
     /// Changes of memberships that were answered.
     pub memberships: u64,
+    /// Bans, changes of configurations, and ends of rooms that were answered.
+    pub orders: u64,
+    /// Changes of what archives are to have that were answered.
+    pub preferences: u64,
+    /// Pages of archives that have come to their ends, and those that have not.
+    pub pages: u64,
+    /// See [`Tally::pages`].
+    pub interrupted: u64,
+    /// Messages of archives that have come with pages.
+    pub read: u64,
+    /// Archives, or parts of them, that were read from one end to the other.
+    pub readings: u64,
+    /// Messages of users found in archives at the end.
+    pub archived: u64,
+    /// Accounts that were made while the world went on.
+    pub accounts: u64,
+    /// Backups that were made while the world went on, and served afterwards.
+    pub backups: u64,
+    /// Messages that waited in these, and have come to their recipients.
+    pub restored: u64,
     /// A hash of every byte that every client received.
     pub trace: u64,
 }
@@ -142,8 +177,18 @@ pub struct Managed {
     world: World,
     peers: Vec<Peer>,
     oracle: Oracle,
-    /// Who belongs to the private group.
-    members: Members,
+    /// What has been asked of rooms.
+    rolls: Rolls,
+    /// What archives are to have.
+    wishes: Wishes,
+    /// What some archives had after the last crash in which they were looked at.
+    seen: BTreeMap<usize, Vec<Archived>>,
+    /// Accounts that there are; those after them are made later.
+    accounts: usize,
+    /// The folder of everything.
+    folder: PathBuf,
+    /// The copy that was made of the server's data.
+    taken: Option<backup::Taken>,
     /// Sessions so far.
     sessions: usize,
     words: Words,
@@ -166,16 +211,20 @@ impl Managed {
         let clients = usual.clients.clamp(3, 12);
         let weather = Weather { descriptors_max: 1 << 20, accept_queue_max: 100, ..usual.weather.clone() };
         // One client for each user: between several, order is not promised to what returns from one of them.
+        let made_later = if seed % 2 == 1 { MADE_LATER_MAX.min(clients - 2) } else { 0 };
         let settings = Settings {
             clients,
             users: clients,
+            made_later,
             sessions_unauthenticated: 1000,
             jobs: 1024,
             weather,
             steps: 12_000,
             ..usual
         };
-        let plain = config(&settings, data);
+        let home = data.join("data");
+        fs::create_dir(&home).map_err(|error| error.to_string())?;
+        let plain = config(&settings, &home);
         let mut limits = Limits { sm_resume_seconds: 4, ..plain.limits.clone() };
         let is_quiet = seed % 3 == 2;
         if !is_quiet {
@@ -197,14 +246,20 @@ impl Managed {
         let peers = (0..clients).map(|_| Peer::default()).collect();
         let committed = vec![0; settings.workers];
         let (mut world, words) = World::with(settings, config, Commit::ByHand)?;
-        rooms::prepare(&world.shared.directory, clients)?;
-        enable_push(&mut world, clients)?;
+        let accounts = clients - made_later;
+        rooms::prepare(&world.shared.directory, accounts)?;
+        enable_push(&mut world, 0..accounts)?;
         world.clients.iter_mut().for_each(|client| client.resource = RESOURCE.into());
         Ok(Managed {
             world,
             peers,
             oracle: Oracle::default(),
-            members: Members::default(),
+            rolls: Rolls::default(),
+            wishes: Wishes::default(),
+            seen: BTreeMap::new(),
+            accounts,
+            folder: data.to_owned(),
+            taken: None,
             sessions: 0,
             words,
             committed,
@@ -228,6 +283,23 @@ impl Managed {
             self.step();
             self.world.stop_at_failure()?;
         }
+        self.come_to_rest()?;
+        let outcome = self.check_rooms_at_rest();
+        self.note(outcome);
+        let outcome = self.check_counts();
+        self.note(outcome);
+        self.world.stop_at_failure()?;
+        self.count_server();
+        self.serve_copy()?;
+        let (messages, again, doubled) = self.oracle.counts();
+        let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
+        let (heard_in_rooms, kept_in_rooms) = (self.world.rooms.count, self.world.rooms.kept);
+        Ok(Tally { messages, again, doubled, trace, handshakes, heard_in_rooms, kept_in_rooms, ..self.tally })
+    }
+
+    /// Nobody starts anything new until everything has arrived; what waits, what has arrived and what archives have is what it must
+    /// be.
+    fn come_to_rest(&mut self) -> Result<(), Failure> {
         self.calm = true;
         for _ in 0..REST_ROUNDS_MAX {
             self.round();
@@ -237,24 +309,15 @@ impl Managed {
             }
         }
         if !self.is_done() || !self.world.is_at_rest() {
-            let left: Vec<_> = self.peers.iter().map(Peer::left).collect();
+            let left: Vec<_> = self.peers.iter().take(self.accounts).map(Peer::left).collect();
             self.world.fail(format!("not everything arrives; of each peer is left {left:?}"));
         }
         let waiting = self.waiting();
         let outcome = self.oracle.nothing_is_lost(&waiting);
         self.note(outcome);
-        let exchanged = self.oracle.exchanged();
-        self.world.check_archives(&exchanged);
-        let outcome = self.check_rooms_at_rest();
+        let outcome = self.check_archives_at_rest();
         self.note(outcome);
-        let outcome = self.check_counts();
-        self.note(outcome);
-        self.world.stop_at_failure()?;
-        self.count_server();
-        let (messages, again, doubled) = self.oracle.counts();
-        let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
-        let (heard_in_rooms, kept_in_rooms) = (self.world.rooms.count, self.world.rooms.kept);
-        Ok(Tally { messages, again, doubled, trace, handshakes, heard_in_rooms, kept_in_rooms, ..self.tally })
+        self.world.stop_at_failure()
     }
 
     /// Adds what the server that is about to go has counted.
@@ -290,6 +353,8 @@ impl Managed {
             usual @ 0..USUAL => self.go_on(usual),
             995 if world.random.permille(150) => self.upgrade(),
             997 if world.random.permille(150) => self.stop_and_start(),
+            998 if world.random.permille(150) => self.make_account(),
+            999 if world.random.permille(150) => self.back_up(),
             996 if world.random.permille(250) => self.crash_while_one_sleeps(),
             996 if world.random.permille(200) => {
                 // Long enough for a session without a connection to end, now and then.
@@ -329,7 +394,7 @@ impl Managed {
             }
             750..950 => {
                 for _ in 0..=self.peers.len() / 4 {
-                    let index = self.world.random.below(self.peers.len());
+                    let index = self.world.random.below(self.accounts);
                     self.act(index);
                 }
             }
@@ -348,7 +413,7 @@ impl Managed {
             self.commit(worker);
         }
         while self.world.job() {}
-        for index in 0..self.peers.len() {
+        for index in 0..self.accounts {
             if self.calm {
                 self.act_calmly(index);
             }
@@ -372,9 +437,9 @@ impl Managed {
 
     /// Everybody is there, knows that all they have written is durable, and has acknowledged all that was for them.
     fn is_done(&self) -> bool {
-        let clients = self.world.clients.iter().zip(&self.peers);
-        let rest =
-            clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_quiescent()).count();
+        let clients = self.world.clients.iter().zip(&self.peers).take(self.accounts);
+        let is_done = |peer: &Peer| peer.is_quiescent() && peer.reader.has_read;
+        let rest = clients.filter(|(client, peer)| client.stage != Stage::Online || !is_done(peer)).count();
         let logs =
             self.world.workers.iter().map(|worker| worker.core().actors().commits.log().actors().len());
         let archives = self.world.workers.iter().map(|worker| worker.core().actors().commits.archive());

@@ -1,8 +1,10 @@
 //! A client with stream management: what it counts, and what it does. What it does in rooms is in [`super::rooms`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Managed;
+use super::oracle::Hint;
+use super::reading::Reader;
 use super::resume::Promise;
 use crate::proto::ns;
 use crate::simulation::actions::{self, Action};
@@ -77,6 +79,12 @@ pub(super) struct Peer {
     pub(super) count: Option<u32>,
     /// How often each message has arrived in this session.
     pub(super) arrivals: BTreeMap<u32, u32>,
+    /// Messages that pages have had in this session.
+    pub(super) paged: BTreeSet<u32>,
+    /// It has made a shed.
+    pub(super) owns_shed: bool,
+    /// What it reads of archives.
+    pub(super) reader: Reader,
 }
 
 impl Peer {
@@ -109,6 +117,9 @@ const ACTIONS: &[Action<Managed>] = &[
     Action { weight: 25, run: Managed::publish },
     Action { weight: 470, run: Managed::write_to_somebody },
     Action { weight: 40, run: Managed::retract },
+    Action { weight: 12, run: Managed::send_in_passing },
+    Action { weight: 8, run: Managed::prefer },
+    Action { weight: 50, run: Managed::read_archive },
     Action { weight: 200, run: Managed::ask },
     Action { weight: 150, run: Managed::acknowledge },
     Action { weight: 50, run: Managed::break_off_now_and_then },
@@ -125,6 +136,10 @@ const IN_ROOMS: &[Action<Managed>] = &[
     Action { weight: 250, run: Managed::say_to_room },
     Action { weight: 10, run: Managed::kick_from_room },
     Action { weight: 25, run: Managed::change_members },
+    Action { weight: 10, run: Managed::ban },
+    Action { weight: 6, run: Managed::configure_hall },
+    Action { weight: 6, run: Managed::destroy_shed },
+    Action { weight: 12, run: Managed::change_nick },
 ];
 
 impl Managed {
@@ -166,10 +181,13 @@ impl Managed {
         if self.peers[index].unacked.len() >= UNACKED_MAX {
             return self.write_to_somebody(index);
         }
-        let to = self.world.random.below(self.peers.len());
+        let to = self.world.random.below(self.accounts);
         self.world.counter += 1;
         let contact = What::Contact(self.world.counter);
         let what = if to == index || self.world.random.permille(600) { contact } else { What::Request(to) };
+        if let What::Request(to) = what {
+            self.wishes.befriends(index, to);
+        }
         self.keep(index, what);
     }
 
@@ -191,7 +209,7 @@ impl Managed {
     fn retract(&mut self, index: usize) {
         if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
             let back = self.world.random.below(4);
-            if let Some(n) = self.oracle.retract(index, back) {
+            if let Some(n) = self.oracle.retract(index, back, self.world.step) {
                 self.write(index, n);
             }
         }
@@ -221,7 +239,7 @@ impl Managed {
         if self.peers[index].unacked.len() >= UNACKED_MAX {
             return;
         }
-        let to = bare(self.world.random.below(self.peers.len()));
+        let to = bare(self.world.random.below(self.accounts));
         let status = "x".repeat(self.world.random.between(1, 2000));
         for _ in 0..self.world.random.between(1, 40) {
             self.stanza(
@@ -243,6 +261,7 @@ impl Managed {
                 if self.peers[index].owes {
                     self.acknowledge(index);
                 }
+                self.read_all(index);
             }
             Stage::Away => self.act(index),
             _ => {}
@@ -259,8 +278,12 @@ impl Managed {
 
     /// Writes a new message to somebody.
     pub(super) fn send_message(&mut self, index: usize) {
-        let to = self.world.random.below(self.peers.len());
-        let n = self.oracle.send(index, to);
+        let to = self.world.random.below(self.accounts);
+        let n = self.oracle.send(index, to, self.world.step);
+        if self.world.random.permille(200) {
+            let hint = *self.world.random.pick(&Hint::ALL).expect("there are some");
+            self.oracle.hints(n, hint);
+        }
         self.write(index, n);
     }
 
@@ -273,10 +296,11 @@ impl Managed {
             .oracle
             .retracted_by(n)
             .map_or(String::new(), |target| format!("<retract xmlns='{}' id='m{target}'/>", ns::RETRACTION));
+        let hint = self.oracle.hint(n).element();
         self.stanza(
             index,
             What::Message(n),
-            format!("<message type='chat' to='{to}' id='m{n}'>{retract}<body>{body}</body></message>"),
+            format!("<message type='chat' to='{to}' id='m{n}'>{retract}<body>{body}</body>{hint}</message>"),
         );
     }
 

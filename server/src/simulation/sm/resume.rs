@@ -149,6 +149,8 @@ impl Managed {
         let peer = &mut self.peers[index];
         let again = std::mem::take(&mut peer.unacked);
         let sure = std::mem::take(&mut peer.sure);
+        let mut reader = std::mem::take(&mut peer.reader);
+        reader.begin_anew();
         // Its seats were those of the session before.
         self.world.rooms.over(peer.session);
         self.sessions += 1;
@@ -159,6 +161,8 @@ impl Managed {
             is_on: true,
             was_web: self.world.clients[index].frames.is_some(),
             sure,
+            owns_shed: peer.owns_shed,
+            reader,
             ..Peer::default()
         };
         for sent in again {
@@ -193,6 +197,7 @@ impl Managed {
         }
         let peer = &mut self.peers[index];
         (peer.is_on, peer.asked, peer.owes) = (true, false, false);
+        peer.reader.resume();
         // They keep their numbers.
         for sent in &peer.unacked {
             self.world.clients[index].say(&sent.text);

@@ -14,6 +14,7 @@
 //! | [`index`] | what the archive has for the directory |
 //! | [`open`] | retractions that have not taken effect |
 //! | [`retract`] | retractions take effect |
+//! | [`torn`] | pages of which a session cannot keep all |
 //! | [`upkeep`] | what goes, and when |
 
 pub mod erasure;
@@ -21,6 +22,7 @@ pub mod in_room;
 pub mod index;
 pub mod open;
 pub mod retract;
+pub mod torn;
 pub mod upkeep;
 
 use std::collections::HashMap;

@@ -8,6 +8,9 @@ use std::time::Instant;
 use crate::client::{Client, attribute};
 use crate::{PATIENCE, SM};
 
+/// Namespace of archives.
+const ARCHIVE: &str = "urn:xmpp:mam:2";
+
 /// Namespace of rosters.
 const ROSTER: &str = "jabber:iq:roster";
 
@@ -15,7 +18,7 @@ const ROSTER: &str = "jabber:iq:roster";
 pub(crate) struct Sender {
     address: SocketAddr,
     pub(crate) name: String,
-    to: String,
+    pub(crate) to: String,
     client: Option<Client>,
     next: u64,
     /// Messages of the present stream, in the order of `h`.
@@ -93,6 +96,26 @@ impl Sender {
     /// The conditions with which messages were refused.
     pub(crate) fn conditions(&self) -> Vec<String> {
         self.refused.values().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The newest messages of its archive. What it sends next, it sends on another stream, whose stanzas it counts.
+    #[track_caller]
+    pub(crate) fn newest_page(&mut self) -> Vec<u64> {
+        newest_page(&mut self.client.take().expect("it is connected"))
+    }
+
+    /// What an archive has of its messages: the newest of those that were kept, all of them from the first that is there on, each once,
+    /// in order. The sender's own archive may have what the recipient's server did not take.
+    #[track_caller]
+    pub(crate) fn compare_archive(&self, whose: &str, found: &[u64], is_own: bool) {
+        let name = &self.name;
+        assert!(found.is_sorted_by(|a, b| a < b), "{name} at {whose}: doubled or out of order: {found:?}");
+        let first = *found.first().unwrap_or_else(|| panic!("{name} at {whose}: nothing is there"));
+        let kept = self.acknowledged.range(first..).filter(|n| !self.refused.contains_key(n));
+        let missing: Vec<_> = kept.filter(|n| found.binary_search(n).is_err()).collect();
+        assert!(missing.is_empty(), "{name} at {whose}: acknowledged and not archived: {missing:?}");
+        let both = found.iter().filter(|n| !is_own && self.refused.contains_key(n)).count();
+        assert_eq!(both, 0, "{name} at {whose}: refused and archived");
     }
 
     /// Number of the last message.
@@ -182,6 +205,54 @@ pub(crate) fn add_contact(client: &mut Client, name: &str) -> bool {
     assert_eq!(attribute(&roster, "type"), Some("result"), "it can be read whatever the disk does: {roster}");
     assert!(!is_taken || roster.contains(&format!("{name}@localhost")), "taken, and not there: {roster}");
     is_taken
+}
+
+/// The numbers of the newest messages of a client's archive, in order. It does not acknowledge them.
+#[track_caller]
+pub(crate) fn newest_page(client: &mut Client) -> Vec<u64> {
+    let set = "<set xmlns='http://jabber.org/protocol/rsm'><max>20</max><before/></set>";
+    client.say(&format!("<iq type='set' id='page'><query xmlns='{ARCHIVE}'>{set}</query></iq>")).unwrap();
+    let (since, mut numbers) = (Instant::now(), Vec::new());
+    loop {
+        assert!(since.elapsed() < PATIENCE, "the page does not end");
+        let Some(element) = client.element_soon().expect("the stream goes on") else { continue };
+        if element.starts_with("<iq") && attribute(&element, "id") == Some("page") {
+            assert!(element.contains("<fin "), "an archive can be read whatever the disk does: {element}");
+            return numbers;
+        }
+        if let Some((_, rest)) = element.split_once("<forwarded ")
+            && let Some((_, inner)) = rest.split_once("<message ")
+        {
+            let tag = format!("<message {inner}");
+            let (_, number) = attribute(&tag, "id").unwrap().split_once('-').unwrap();
+            numbers.push(number.parse().unwrap());
+        }
+    }
+}
+
+/// What a client has asked its archive to have, and has been answered.
+#[derive(Debug)]
+pub(crate) struct Preferred(String);
+
+impl Default for Preferred {
+    fn default() -> Preferred {
+        Preferred("always".into())
+    }
+}
+
+/// Asks that the archive has such messages. Whether that is taken or refused: it is so, or as it was.
+#[track_caller]
+pub(crate) fn prefer(client: &mut Client, wish: &str, preferred: &mut Preferred) {
+    let set =
+        ask(client, &format!("<iq type='set' id='set'><prefs xmlns='{ARCHIVE}' default='{wish}'/></iq>"));
+    if attribute(&set, "type") == Some("result") {
+        preferred.0 = wish.into();
+    } else {
+        let conditions = ["resource-constraint", "internal-server-error"];
+        assert!(conditions.iter().any(|condition| set.contains(condition)), "another error: {set}");
+    }
+    let get = ask(client, &format!("<iq type='get' id='get'><prefs xmlns='{ARCHIVE}'/></iq>"));
+    assert!(get.contains(&format!(" default=\"{}\"", preferred.0)), "{preferred:?}: {get}");
 }
 
 /// The answer to an iq.
