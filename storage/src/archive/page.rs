@@ -39,9 +39,15 @@ pub(crate) fn answer(
         };
         let Batch { candidates, erased, rest } = batch;
         is_begun = true;
+        if query.matches.is_none() {
+            let bytes: u64 = candidates.iter().map(|candidate| candidate.slot.text_bytes()).sum();
+            page.texts.reserve(bytes as usize);
+            page.messages.reserve(candidates.len());
+        }
         for (at, candidate) in candidates.iter().enumerate() {
             texts.take(at, candidate, query, erased.get(&candidate.slot.id), &mut page);
         }
+        texts.give_back(source);
         page.end = match rest {
             Rest::Nothing => End::Complete,
             Rest::Unknown(passed) => {
