@@ -199,12 +199,15 @@ fn a_chat_is_measured_beside_readers_in_little_memory() {
         eprintln!("skipped: build whimbreld and whimbrelctl first");
         return;
     };
-    let mut args = vec!["archive", "--whimbrel", "mio:1", "--readers", "6", "--contacts", "2", "--accounts", "6"];
+    let mut args =
+        vec!["archive", "--whimbrel", "mio:1", "--readers", "6", "--contacts", "2", "--accounts", "6"];
     args.extend(["--cgroup-mib", "64", "--body", "10000", "--at-once", "3", "--seconds", "1", "--quiet"]);
     args.extend(["--json", "-"]);
     let output = perf(&args);
     let (code, stderr) = told(&output);
-    if ["cannot make the memory cgroup", "no memory cgroups", "are Linux's"].iter().any(|no| stderr.contains(no))
+    if ["cannot make the memory cgroup", "no memory cgroups", "are Linux's"]
+        .iter()
+        .any(|no| stderr.contains(no))
     {
         assert_eq!(code, Some(1), "{stderr}");
         eprintln!("skipped: {stderr}");

@@ -544,8 +544,9 @@ fn an_archived_message_allocates_a_little_for_each_block_of_the_index() {
     check(true, true, true);
 }
 
-/// Longer pages, in allocations for each message that they have more: those are of the index, which has 64 messages in a row.
-const PAGE_CALLS_MAX: f64 = 0.1;
+/// Longer pages, in allocations for each message that they have more: those are of the index, which has 64 messages in a row, and of
+/// reads, which are of as many.
+const PAGE_CALLS_MAX: f64 = 0.25;
 
 #[test]
 fn a_message_of_an_archive_is_given_without_an_allocation() {
@@ -553,10 +554,14 @@ fn a_message_of_an_archive_is_given_without_an_allocation() {
     for _ in 0..WARM_UP + COUNTED / 2 {
         bench.round(true, false);
     }
+    // Rows that are due go to the directory, every now and then.
+    (0..200).for_each(|_| bench.turn());
     // Buffers reach their size with the first ones.
     let [short, long] = [50, 250].map(|messages| (0..3).map(|_| bench.page(1, messages)).last().unwrap());
     let each = long.saturating_sub(short) as f64 / 200.0;
-    println!("{short} allocations for a page of 50 messages, {long} for one of 250: {each:.3} for each message");
+    println!(
+        "{short} allocations for a page of 50 messages, {long} for one of 250: {each:.3} for each message"
+    );
     assert!(each <= PAGE_CALLS_MAX, "a debugger's breakpoint on `count` shows who makes them");
 }
 

@@ -43,7 +43,8 @@ struct Run {
     segment: Position,
     from: u64,
     to: u64,
-    members: Vec<usize>,
+    /// Which of those that are read, in the order of their places.
+    members: Range<usize>,
 }
 
 impl Texts {
@@ -54,7 +55,7 @@ impl Texts {
         cost: &mut Cost,
     ) -> Result<Self, LogError> {
         let mut texts = Self { bytes: source.lend(), places: vec![None; batch.len()] };
-        let runs = runs(source, batch, erased)?;
+        let (order, runs) = runs(source, batch, erased)?;
         if runs.len() > AT_ONCE_MIN {
             for run in &runs[1..] {
                 source.will_need(run.journal, run.segment, Position(run.from)..Position(run.to));
@@ -70,7 +71,7 @@ impl Texts {
             cost.bytes += end - at;
             let to = &mut texts.bytes[at..end];
             if source.read(run.journal, run.segment, Position(run.from), to)? {
-                for member in run.members {
+                for &member in &order[run.members] {
                     texts.places[member] = Some(at + (batch[member].slot.position.0 - run.from) as usize);
                 }
                 at = end;
@@ -157,20 +158,20 @@ fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, actor: Ac
     (record.sequence == slot.id && is_own).then_some(record)
 }
 
-/// Puts together what lies close to one another.
+/// Puts together what lies close to one another; also returns those of the batch that are read, in the order of their places.
 fn runs(
     source: &mut dyn Source,
     batch: &[Candidate],
     erased: &HashMap<Sequence, Erased>,
-) -> Result<Vec<Run>, LogError> {
-    let mut order: Vec<usize> =
-        (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
+) -> Result<(Vec<usize>, Vec<Run>), LogError> {
+    let mut order = Vec::with_capacity(batch.len());
+    order.extend((0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)));
     order.sort_unstable_by_key(|at| (batch[*at].journal, batch[*at].slot.position));
     let mut runs: Vec<Run> = Vec::new();
     // Those that follow one another mostly lie in one segment.
     let mut known: Option<(u64, Range<Position>)> = None;
-    for at in order {
-        let Candidate { journal, slot } = batch[at];
+    for (number, at) in order.iter().enumerate() {
+        let Candidate { journal, slot } = batch[*at];
         if !known.as_ref().is_some_and(|(of, known)| *of == journal && known.contains(&slot.position)) {
             known = source.segment(journal, slot.position)?.map(|segment| (journal, segment));
         }
@@ -183,10 +184,10 @@ fn runs(
                     && to.max(run.to) - run.from <= READ_BYTES_MAX =>
             {
                 run.to = run.to.max(to);
-                run.members.push(at);
+                run.members.end = number + 1;
             }
-            _ => runs.push(Run { journal, segment, from, to, members: vec![at] }),
+            _ => runs.push(Run { journal, segment, from, to, members: number..number + 1 }),
         }
     }
-    Ok(runs)
+    Ok((order, runs))
 }

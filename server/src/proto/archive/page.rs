@@ -71,7 +71,12 @@ impl Frame {
 
     /// Bytes that it adds to a stanza, at most.
     pub fn bytes(&self) -> usize {
-        self.before_id.len() + self.before_time.len() + self.end.len() + ids::BYTES + delay::END_BYTES + CONTEXT_BYTES
+        self.before_id.len()
+            + self.before_time.len()
+            + self.end.len()
+            + ids::BYTES
+            + delay::END_BYTES
+            + CONTEXT_BYTES
     }
 }
 
@@ -107,7 +112,10 @@ mod tests {
         assert_eq!(out.len(), frame.bytes() + stanza.len());
         let read = Element::parse(&out).expect("it is well-formed");
         let result = read.find("result", "urn:xmpp:mam:2").unwrap();
-        assert_eq!((result.attribute("queryid"), result.attribute("id")), (Some("<q>"), Some("abcdefghijklm")));
+        assert_eq!(
+            (result.attribute("queryid"), result.attribute("id")),
+            (Some("<q>"), Some("abcdefghijklm"))
+        );
         let forwarded = result.find("forwarded", "urn:xmpp:forward:0").unwrap();
         let delay = forwarded.find("delay", "urn:xmpp:delay").unwrap();
         assert_eq!(delay.attribute("stamp"), Some("2001-09-09T01:46:40.007Z"));
