@@ -193,6 +193,44 @@ fn the_archive_of_a_server_that_has_one_is_filled_and_read() {
     assert_eq!(read["phases"][0]["counted"]["delivered"], 5 * 4 * 20, "{read}");
 }
 
+#[test]
+fn a_chat_is_measured_beside_readers_in_little_memory() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let mut args =
+        vec!["archive", "--whimbrel", "mio:1", "--readers", "6", "--contacts", "2", "--accounts", "6"];
+    args.extend(["--cgroup-mib", "64", "--body", "10000", "--at-once", "3", "--seconds", "1", "--quiet"]);
+    args.extend(["--json", "-"]);
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    if ["cannot make the memory cgroup", "no memory cgroups", "are Linux's"]
+        .iter()
+        .any(|no| stderr.contains(no))
+    {
+        assert_eq!(code, Some(1), "{stderr}");
+        eprintln!("skipped: {stderr}");
+        return;
+    }
+    assert_eq!(code, Some(0), "{stderr}");
+    let report = report(&output);
+    let [fill, read] = &report["runs"].as_array().unwrap()[..] else { panic!("{report}") };
+    assert!(fill["phases"][0]["figures"]["MiB of the index for each million copies"].as_f64().unwrap() > 0.0);
+    let [calm, beside] = &read["phases"].as_array().unwrap()[..] else { panic!("{read}") };
+    for phase in [calm, beside] {
+        assert!(phase["latencies"]["chat"]["count"].as_u64().unwrap() >= 400, "{phase}");
+    }
+    assert!(beside["counted"]["delivered"].as_u64().unwrap() > 0, "{beside}");
+    for (figure, least) in [
+        ("archive by the memory of the cgroup", 4.0),
+        ("reads of files for a page", 1.0),
+        ("KiB from the disk for a page", 0.1),
+    ] {
+        assert!(beside["figures"][figure].as_f64().unwrap() >= least, "{figure}: {beside}");
+    }
+}
+
 /// Ours, with whatever other servers are installed.
 fn servers_that_are_here() -> Vec<&'static str> {
     let installed = |program: &str| {

@@ -201,6 +201,18 @@ pub(crate) struct ArchiveArgs {
     /// Accounts that read at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) readers: u32,
+    /// Conversations under way at once while archives are filled [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) at_once: Option<u64>,
+    /// Measure a chat instead, calm and beside the readers: whimbreld alone, in a memory cgroup of so many MiB, with archives
+    /// of four times as much, so that --each is not asked; on Linux, as root
+    #[arg(
+        long,
+        value_name = "MIB",
+        conflicts_with_all = ["running", "each"],
+        value_parser = clap::value_parser!(u64).range(32..=1_000_000)
+    )]
+    pub(crate) cgroup_mib: Option<u64>,
     /// Each kind of reading is repeated, whole, until it has taken so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) seconds: u64,

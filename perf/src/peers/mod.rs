@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`whimbrel`], [`ejabberd`], [`prosody`] | configure, make accounts |
 //! | [`brokers`] | mosquitto and nats-server, for comparison |
+//! | [`cgroup`] | a limit of memory for one of them |
 //! | [`postgres`] | a database for one of them |
 //! | [`running`] | start, end |
 //! | [`rounds`] | memory and chat of each in turns |
@@ -16,6 +17,7 @@
 //! | [`figures`] | what the table compares |
 
 mod brokers;
+pub(crate) mod cgroup;
 mod ejabberd;
 mod figures;
 pub(crate) mod lineup;

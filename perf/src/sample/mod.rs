@@ -6,6 +6,7 @@
 //! | [`kernel`] | slab caches of sockets, TCP memory |
 //! | [`find`] | which process listens on a port |
 //! | [`remote`] | a server on another machine |
+//! | [`stats`] | Whimbrel's stats file |
 
 pub(crate) mod find;
 #[expect(unsafe_code, reason = "system calls")]
@@ -14,6 +15,7 @@ pub(crate) mod machine;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod process;
 pub(crate) mod remote;
+pub(crate) mod stats;
 
 use serde::{Deserialize, Serialize};
 

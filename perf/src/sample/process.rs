@@ -90,6 +90,12 @@ impl Process {
     }
 }
 
+/// Bytes that these processes and all below them have had from the disk, as far as the system tells.
+pub(crate) fn disk_read_bytes(roots: &[u32]) -> Option<u64> {
+    let of = |pid: u32| field(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?, "read_bytes");
+    family(roots).into_iter().filter_map(of).reduce(|one, other| one + other)
+}
+
 /// These processes and all below them, each once.
 fn family(roots: &[u32]) -> Vec<u32> {
     let mut found: Vec<u32> = roots.to_vec();

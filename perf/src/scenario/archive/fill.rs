@@ -1,4 +1,4 @@
-//! Fills the archives: every conversation of the plan, all at once, each message sent when the one before it is there.
+//! Fills the archives: every conversation of the plan, so many at once, each message sent when the one before it is there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,17 +24,19 @@ struct Fill<'a> {
     sent: Vec<Vec<Said>>,
     /// The number that each conversation waits for.
     next: Vec<u32>,
+    /// The first conversation that has not begun.
+    begun: u64,
     arrived: u64,
     /// Why it cannot go on.
     fault: Option<String>,
 }
 
-/// Lets everybody talk; returns what each account has sent, in order.
+/// Lets everybody talk, in so many conversations at once; returns what each account has sent, in order.
 ///
 /// # Errors
 /// Why it did not come to an end.
 pub(super) fn fill(
-    plan: &Plan,
+    (plan, at_once): (&Plan, u64),
     people: &mut [Client],
     domain: &str,
     limit: Duration,
@@ -45,11 +47,13 @@ pub(super) fn fill(
         domain,
         sent: vec![Vec::new(); people.len()],
         next: vec![0; plan.conversations() as usize],
+        begun: 0,
         arrived: 0,
         fault: None,
     };
-    for conversation in 0..plan.conversations() {
-        fill.say(people, Said { conversation, number: 0 });
+    while fill.begun < at_once {
+        let Some(first) = fill.begin() else { break };
+        fill.say(people, first);
     }
     let (began, mut heard) = (Instant::now(), Instant::now());
     let mut buffer = vec![0; READ_BYTES];
@@ -75,6 +79,14 @@ pub(super) fn fill(
 }
 
 impl Fill<'_> {
+    /// What is said first in the next conversation; `None`: all have begun.
+    fn begin(&mut self) -> Option<Said> {
+        let said = Said { conversation: self.begun, number: 0 };
+        let is_there = said.conversation < self.plan.conversations();
+        self.begun += u64::from(is_there);
+        is_there.then_some(said)
+    }
+
     fn say(&mut self, people: &mut [Client], said: Said) {
         let (from, _) = self.plan.way(said);
         people[from as usize].push(&self.plan.stanza(said, self.domain));
@@ -125,6 +137,9 @@ impl Fill<'_> {
         }
         *next += 1;
         self.arrived += 1;
-        (*next < self.plan.each).then_some(Said { number: number + 1, ..said })
+        match *next < self.plan.each {
+            true => Some(Said { number: number + 1, ..said }),
+            false => self.begin(),
+        }
     }
 }

@@ -153,6 +153,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// What was wrong with what has come, where the rest is not waited for.
+    pub(super) fn cut(mut self) -> Faults {
+        self.next.values_mut().for_each(|(next, end)| *end = *next);
+        self.close()
+    }
+
     /// What was wrong, now that nothing more comes.
     pub(super) fn close(mut self) -> Faults {
         let mut missing: Vec<Said> = self.gaps.iter().copied().collect();

@@ -15,7 +15,9 @@
 //! | [`read`] | the readings |
 //! | [`ledger`] | what came back against what was said |
 //! | [`stage`] | one server: its start, its phases, their figures |
+//! | [`beside`] | a chat beside many who read, in a memory cgroup |
 
+mod beside;
 mod fill;
 mod ledger;
 mod plan;
@@ -40,9 +42,10 @@ use read::Reading;
 use stage::{FILL, Stage};
 
 /// The figures, in the order of the table.
-const FIGURES: [Figure; 17] = [
+const FIGURES: [Figure; 18] = [
     Figure::more("fill: messages a second of server CPU", |report| figure(report, FILL, stage::PER_CPU)),
     Figure::less("fill: bytes on disk, each copy", |report| figure(report, FILL, stage::DISK)),
+    Figure::less("fill: MiB of the index, each million copies", |report| figure(report, FILL, stage::INDEX)),
     Figure::less("memory before the fill, MiB", |report| figure(report, FILL, stage::MEMORY_BEFORE)),
     Figure::less("memory after the fill, MiB", |report| figure(report, FILL, stage::MEMORY_AFTER)),
     Figure::more("catch-up: messages a second of server CPU", |report| {
@@ -111,14 +114,27 @@ pub(crate) fn main(args: &ArchiveArgs) -> Result<ExitCode, String> {
         run: run_number(),
     };
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
-    let outcome = match args.running {
-        Some(port) => running(args, &plan, port, &interrupted, &mut comparison),
-        None => servers(args, &plan, &interrupted, &mut comparison),
+    let outcome = match (args.running, args.cgroup_mib) {
+        (Some(port), _) => running(args, &plan, port, &interrupted, &mut comparison),
+        (None, None) => servers(args, &plan, &interrupted, &mut comparison),
+        (None, Some(limit_mib)) => {
+            let folder = folder()?;
+            beside::run(args, (&plan, limit_mib), folder.path(), &interrupted, &mut comparison)
+        }
     };
-    comparison.table = table::rows(&FIGURES, &comparison.runs);
+    comparison.table = match args.cgroup_mib {
+        None => table::rows(&FIGURES, &comparison.runs),
+        Some(_) => table::rows(&beside::FIGURES, &comparison.runs),
+    };
     comparison.deliver(&args.output)?;
     outcome?;
     comparison.verdict()
+}
+
+/// Where servers of our own have what they store.
+fn folder() -> Result<tempfile::TempDir, String> {
+    let folder = tempfile::Builder::new().prefix("whimbrel-archive-").tempdir();
+    folder.map_err(|error| format!("cannot make a temporary folder: {error}"))
 }
 
 fn note(args: &ArchiveArgs, text: &str) {
@@ -157,10 +173,7 @@ fn servers(
     interrupted: &AtomicBool,
     comparison: &mut Comparison,
 ) -> Result<(), String> {
-    let folder = tempfile::Builder::new()
-        .prefix("whimbrel-archive-")
-        .tempdir()
-        .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let folder = folder()?;
     let lineup = Lineup {
         programs: &args.programs,
         servers: &args.servers,

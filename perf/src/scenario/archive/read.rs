@@ -60,6 +60,8 @@ pub(super) struct Library<'a> {
     pub(super) time: Duration,
     /// When to give up.
     pub(super) limit: Duration,
+    /// If there is one: who reads stops in the middle when it is set.
+    pub(super) ends: Option<&'a AtomicBool>,
     /// The run is to end.
     pub(super) interrupted: &'a AtomicBool,
 }
@@ -77,6 +79,15 @@ pub(super) struct Outcome {
     pub(super) pages: Latencies,
     /// What was wrong.
     pub(super) faults: Faults,
+}
+
+impl Outcome {
+    /// Adds what a reader has come to, who reads no further.
+    fn take<'a>(&mut self, reader: Reader<'a>, close: impl FnOnce(Ledger<'a>) -> Faults) {
+        self.messages += reader.ledger.messages;
+        self.others += reader.ledger.others;
+        self.faults.add(&close(reader.ledger));
+    }
 }
 
 /// An account that reads.
@@ -105,6 +116,10 @@ impl<'a> Library<'a> {
         let (mut waiting, mut readers) = (VecDeque::new(), Vec::new());
         let mut buffer = vec![0; READ_BYTES];
         loop {
+            if self.ends.is_some_and(|ends| ends.load(Ordering::Relaxed)) {
+                readers.into_iter().for_each(|reader| outcome.take(reader, Ledger::cut));
+                return Ok(());
+            }
             if waiting.is_empty() && (outcome.passes == 0 || began.elapsed() < self.time) {
                 waiting.extend(0..people.len() as u64);
                 outcome.passes += 1;
@@ -198,9 +213,7 @@ impl<'a> Library<'a> {
             };
             outcome.pages.record(reader.asked.elapsed().as_nanos() as u64);
             if end.complete || reading == Reading::LastPage {
-                outcome.messages += reader.ledger.messages;
-                outcome.others += reader.ledger.others;
-                outcome.faults.add(&reader.ledger.close());
+                outcome.take(reader, Ledger::close);
                 continue;
             }
             if reader.on_page == 0 {

@@ -14,6 +14,7 @@ use crate::peers::{Peer, Running};
 use crate::report::{Latency, Phase, Report};
 use crate::sample::find;
 use crate::sample::process::Process;
+use crate::sample::stats;
 use crate::scenario::archive::fill::fill;
 use crate::scenario::archive::plan::{Plan, Said};
 use crate::scenario::archive::query;
@@ -34,20 +35,24 @@ pub(super) const MEMORY_BEFORE: &str = "server memory before, anonymous MiB";
 pub(super) const MEMORY_AFTER: &str = "server memory after, anonymous MiB";
 pub(super) const PSS_AFTER: &str = "server memory after, PSS MiB";
 pub(super) const DISK: &str = "bytes on disk for each archived copy";
+pub(super) const INDEX: &str = "MiB of the index for each million copies";
+
+/// How long Whimbrel takes at most to put what it counts into its stats file.
+pub(super) const COUNTED_AFTER: Duration = Duration::from_secs(3);
 
 /// Bytes of a MiB.
-const MIB: f64 = (1 << 20) as f64;
+pub(super) const MIB: f64 = (1 << 20) as f64;
 
 /// A server, and how far it is.
 pub(super) struct Stage<'a> {
     /// Its name.
     pub(super) label: String,
-    args: &'a ArchiveArgs,
+    pub(super) args: &'a ArchiveArgs,
     plan: &'a Plan,
     /// Started and ended for each part; `None`: it is there already.
-    peer: Option<&'a Peer>,
-    servers: Vec<u32>,
-    entry: Entry,
+    pub(super) peer: Option<&'a Peer>,
+    pub(super) servers: Vec<u32>,
+    pub(super) entry: Entry,
     /// What each account has sent; `None` until the archives are filled.
     sent: Option<Vec<Vec<Said>>>,
 }
@@ -92,12 +97,14 @@ impl<'a> Stage<'a> {
         report
     }
 
-    fn report(&self) -> Report {
+    /// One with nothing in it yet.
+    pub(super) fn report(&self) -> Report {
         let facts = self.peer.map(|peer| peer.facts.clone()).unwrap_or_default();
         Report { facts, ..Report::begin("archive", self.label.clone()) }
     }
 
-    fn start(&mut self, report: &mut Report) -> Result<Option<Running>, String> {
+    /// Starts it, unless it is there already.
+    pub(super) fn start(&mut self, report: &mut Report) -> Result<Option<Running>, String> {
         let running = self.peer.map(Running::start).transpose()?;
         if let Some(running) = &running {
             self.servers = running.ids();
@@ -124,11 +131,13 @@ impl<'a> Stage<'a> {
         let (before, disk) = (self.process(), self.disk());
         let began = Instant::now();
         let limit = Duration::from_secs(self.args.limit);
-        let sent = fill(self.plan, &mut people, &self.entry.door.domain, limit, interrupted)?;
+        let plan = (self.plan, self.args.at_once.unwrap_or(u64::MAX));
+        let sent = fill(plan, &mut people, &self.entry.door.domain, limit, interrupted)?;
         let seconds = began.elapsed().as_secs_f64();
         // What is written behind the messages belongs to them.
         rest(&self.servers, interrupted)?;
         let mut phase = self.phase(FILL, seconds, self.plan.messages(), before.as_ref());
+        phase.figures.extend(self.index().map(|mib| (INDEX.to_owned(), mib)));
         people.into_iter().for_each(Client::cut);
         drop(running);
         if let (Some(before), Some(after)) = (disk, self.disk()) {
@@ -147,18 +156,8 @@ impl<'a> Stage<'a> {
             people.push(self.log_in(account, false)?);
         }
         rest(&self.servers, interrupted)?;
-        let Some(sent) = &self.sent else { return Err("the archives are not filled".into()) };
+        let library = self.library(interrupted)?;
         for reading in Reading::ALL {
-            let library = Library {
-                plan: self.plan,
-                sent,
-                domain: &self.entry.door.domain,
-                page: self.args.page,
-                readers: self.args.readers as usize,
-                time: Duration::from_secs(self.args.seconds),
-                limit: Duration::from_secs(self.args.limit),
-                interrupted,
-            };
             let mut outcome = Outcome::default();
             let (before, began) = (self.process(), Instant::now());
             let ended = library.read(reading, &mut people, &mut outcome);
@@ -177,6 +176,36 @@ impl<'a> Stage<'a> {
         people.into_iter().for_each(Client::cut);
         drop(running);
         Ok(())
+    }
+
+    /// What is read, and how it was asked for.
+    ///
+    /// # Errors
+    /// There is nothing to read.
+    pub(super) fn library<'s>(&'s self, interrupted: &'s AtomicBool) -> Result<Library<'s>, String> {
+        Ok(Library {
+            plan: self.plan,
+            sent: self.sent.as_ref().ok_or("the archives are not filled")?,
+            domain: &self.entry.door.domain,
+            page: self.args.page,
+            readers: self.args.readers as usize,
+            time: Duration::from_secs(self.args.seconds),
+            limit: Duration::from_secs(self.args.limit),
+            ends: None,
+            interrupted,
+        })
+    }
+
+    /// MiB of the index in Whimbrel's directory for each million of archived copies.
+    fn index(&self) -> Option<f64> {
+        let file = stats::path(&self.peer?.folder);
+        if !file.is_file() {
+            return None;
+        }
+        std::thread::sleep(COUNTED_AFTER);
+        let numbers = stats::numbers(&file);
+        let (bytes, kept) = (*numbers.get("archive.index_bytes")?, *numbers.get("archive.kept")?);
+        (kept > 0).then(|| bytes as f64 / MIB / (kept as f64 / 1e6))
     }
 
     /// A phase that has just ended, with what it cost since `before`.
@@ -210,16 +239,21 @@ impl<'a> Stage<'a> {
     }
 
     /// Bytes that the server and its database have on disk.
-    fn disk(&self) -> Option<u64> {
+    pub(super) fn disk(&self) -> Option<u64> {
         let peer = self.peer?;
         let database = peer.database.as_ref().map(|database| database.data());
         Some(occupied(&peer.folder) + database.as_deref().map_or(0, occupied))
     }
 
-    fn log_in(&mut self, account: u64, present: bool) -> Result<Client, String> {
+    /// Logs an account in with a resource.
+    pub(super) fn log_in_as(&mut self, account: u64, resource: &str) -> Result<Client, String> {
         let sources = loopback_sources(self.plan.accounts, 1);
         let from = (!sources.is_empty()).then(|| sources[account as usize % sources.len()]);
-        let mut client = Client::log_in(&mut self.entry, account, from, RESOURCE, false)?;
+        Client::log_in(&mut self.entry, account, from, resource, false)
+    }
+
+    fn log_in(&mut self, account: u64, present: bool) -> Result<Client, String> {
+        let mut client = self.log_in_as(account, RESOURCE)?;
         if present {
             client.push("<presence/>");
             client.flush();

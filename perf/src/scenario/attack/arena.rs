@@ -16,7 +16,8 @@ use crate::engine::counters::Latencies;
 use crate::peers::{Peer, Running};
 use crate::report::Latency;
 use crate::sample::process::Process;
-use crate::scenario::attack::inside::{self, Inside};
+use crate::sample::stats;
+use crate::scenario::attack::inside::Inside;
 use crate::scenario::attack::kinds::{Entrance, FIRST_FLOODER, Kind};
 use crate::scenario::attack::process::Helper;
 use crate::scenario::attack::table::Row;
@@ -251,7 +252,7 @@ impl<'a> Arena<'a> {
     }
 
     fn round(&mut self, flooder: &mut Helper, order: Order, time: Duration) -> Result<Round, String> {
-        let stats = inside::path(&self.peer.folder);
+        let stats = stats::path(&self.peer.folder);
         let before = Inside::read(&stats);
         self.victim.order(Order::Measure)?;
         flooder.order(order)?;

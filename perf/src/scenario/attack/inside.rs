@@ -1,11 +1,10 @@
-//! Figures from inside Whimbrel: two histograms and two counters of its stats file, read by the file's own description.
-//!
-//! The layout is that of docs/metrics.md's file: a fixed part of 64 bytes, descriptions, blocks; all numbers in the
-//! machine's order. Nothing here knows which metrics a server has: one that is not there gives no figures.
+//! Figures from inside Whimbrel: two histograms and two counters of its stats file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::sample::stats::{self, BUCKETS, HALF};
 
 /// How long a message was in the server that did not wait for its client's turn, as the two users' are and most of a flood's
 /// are not, in microseconds.
@@ -17,13 +16,6 @@ const LOOP: &str = "loop.latency";
 const WORK: &str = "loop.work";
 /// Microseconds that the event loops spent outside waiting.
 const BUSY: &str = "loop.busy";
-
-/// The kind of a histogram in the descriptions.
-const HISTOGRAM: u8 = 4;
-/// Values below `2^SUB_BITS` have a bucket each; above, every power of two is cut into half as many.
-const SUB_BITS: usize = 5;
-const HALF: usize = 1 << (SUB_BITS - 1);
-const BUCKETS: usize = (27 - SUB_BITS + 2) * HALF;
 
 /// The buckets of both histograms, and two counters, summed over the workers.
 #[derive(Clone, Debug, Default)]
@@ -45,11 +37,6 @@ pub(super) struct Figures {
     pub(super) max: f64,
 }
 
-/// The stats file of a server whose folder is `folder`.
-pub(super) fn path(folder: &Path) -> PathBuf {
-    folder.join("data/stats")
-}
-
 impl Inside {
     /// Reads them; what is not there stays empty.
     pub(super) fn read(path: &Path) -> Inside {
@@ -57,44 +44,18 @@ impl Inside {
     }
 
     fn of(file: &[u8]) -> Option<Inside> {
-        if file.get(..8)? != b"WHIMSTAT" {
-            return None;
-        }
-        let groups = u32_at(file, 36)?;
-        let mut input = Input { file, at: 64 };
         let mut inside = Inside::default();
-        for _ in 0..groups {
-            let (_, _) = (input.text()?, input.text()?);
-            let instances = input.u32()? as usize;
-            let (offset, stride) = (input.u64()? as usize, input.u64()? as usize);
-            let count = input.u32()?;
-            let mut word = 0;
-            for _ in 0..count {
-                let kind = input.u8()?;
-                let name = input.text()?;
-                let (_, _) = (input.text()?, input.text()?);
-                let words = if kind == HISTOGRAM { BUCKETS + 1 } else { 1 };
-                // In front of a histogram's buckets stands the sum of its values.
-                let (sum, count, skip) = match name {
-                    MESSAGES => (&mut inside.messages, BUCKETS, 1),
-                    LOOP => (&mut inside.iterations, BUCKETS, 1),
-                    WORK => (&mut inside.work, 1, 0),
-                    BUSY => (&mut inside.busy, 1, 0),
-                    _ => {
-                        word += words;
-                        continue;
-                    }
-                };
-                sum.resize(count, 0);
-                for instance in 0..instances {
-                    let begin = offset + instance * stride + (word + skip) * 8;
-                    for (bucket, total) in sum.iter_mut().enumerate() {
-                        *total = total.wrapping_add(u64_at(file, begin + bucket * 8)?);
-                    }
-                }
-                word += words;
-            }
-        }
+        stats::each(file, |metric| {
+            // In front of a histogram's buckets stands the sum of its values.
+            let (sum, words) = match metric.name {
+                MESSAGES => (&mut inside.messages, 1..BUCKETS + 1),
+                LOOP => (&mut inside.iterations, 1..BUCKETS + 1),
+                WORK => (&mut inside.work, 0..1),
+                BUSY => (&mut inside.busy, 0..1),
+                _ => return,
+            };
+            *sum = words.map_while(|word| metric.sum(word)).collect();
+        })?;
         Some(inside)
     }
 
@@ -159,44 +120,6 @@ fn bucket_end(bucket: usize) -> f64 {
     let power = bucket / HALF - 1;
     let start = ((bucket % HALF + HALF) as u64) << power;
     (start + (1 << power) - 1) as f64
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-}
-
-struct Input<'a> {
-    file: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let bytes = self.file.get(self.at..self.at.checked_add(count)?)?;
-        self.at += count;
-        Some(bytes)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        u32_at(self.take(4)?, 0)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        u64_at(self.take(8)?, 0)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = u16::from_ne_bytes(self.take(2)?.try_into().ok()?);
-        std::str::from_utf8(self.take(length.into())?).ok()
-    }
 }
 
 #[cfg(test)]

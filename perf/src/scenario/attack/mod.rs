@@ -12,6 +12,7 @@
 //! | [`kinds`], [`rooms`] | the floods; those of rooms |
 //! | [`arena`] | one server, its victims, one kind after another |
 //! | [`victim`], [`flooder`], [`occupant`] | the processes |
+//! | [`chat`] | the victims for other scenarios |
 //! | [`wire`], [`process`] | what coordinator and processes tell each other |
 //! | [`inside`] | latencies inside Whimbrel, from its stats file |
 //! | [`table`] | the figures, and the budget |
@@ -19,6 +20,7 @@
 
 #[expect(unsafe_code, reason = "system calls")]
 mod arena;
+mod chat;
 mod flooder;
 mod inside;
 mod kinds;
@@ -47,6 +49,7 @@ use crate::peers::{self, Eventing, Peer, Rooms, Setup};
 use crate::report::{Report, html, write};
 use crate::scenario::poll;
 use arena::Arena;
+pub(in crate::scenario) use chat::{Chat, Heard};
 use kinds::Kind;
 use soak::Soak;
 use table::Row;
