@@ -86,9 +86,13 @@ def start(driver: str, data: Path, *arguments) -> Server:
 def running_server(driver: str, data: Path, *arguments):
     """A server with more arguments than the usual ones, ended at the end."""
     running = start(driver, data, *arguments)
-    yield running
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(20) == 0, "a drained server ends with success"
+    try:
+        yield running
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(60) == 0, "a drained server ends with success"
+    finally:
+        running.process.kill()
+        running.process.wait()
 
 
 @pytest.fixture(scope="session", params=DRIVERS)

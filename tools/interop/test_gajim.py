@@ -32,6 +32,14 @@ NOBODY = 65534
 # Places in its window, which is as large as the screen.
 FIRST_CHAT, INPUT = ("240", "165"), ("600", "475")
 PROGRAMS = ("gajim", "Xvfb", "xwd", "xdotool", "dbus-run-session", "setpriv")
+# Does what a person chooses in a menu. Gajim brings the Python that has GLib's bindings.
+ACTIVATE = """
+import sys
+from gi.repository import Gio, GLib
+path, action, *parameters = sys.argv[1:]
+parameters = GLib.Variant("(sava{sv})", (action, [GLib.Variant.parse(None, text) for text in parameters], {}))
+Gio.bus_get_sync(Gio.BusType.SESSION).call_sync("org.gajim.Gajim", path, "org.gtk.Actions", "Activate", parameters, None, 0, -1)
+"""
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -118,7 +126,14 @@ class Gajim(Desktop):
 
     def __init__(self, folder, display, log):
         super().__init__(display, log)
-        self.config = folder / "config"
+        self.config, self.bus = folder / "config", folder / "bus"
+
+    def activates(self, action, *parameters, window=None):
+        """Chooses something in the menu of the application, or of a window by its number; parameters are as GLib prints them."""
+        path = "/org/gajim/Gajim" + (f"/window/{window}" if window else "")
+        environment = {"DBUS_SESSION_BUS_ADDRESS": self.bus.read_text().strip()}
+        command = as_nobody("/usr/bin/python3", "-c", ACTIVATE, path, action, *parameters)
+        subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
 
     def has(self, text):
         """Whether a message with this text is in its history."""
@@ -137,9 +152,9 @@ class Gajim(Desktop):
         """Waits until a message with this text is in its history."""
         self.wait_for(f"`{text}` in the history", lambda: self.has(text))
 
-    def speaks(self, text):
-        """Types a text into the first chat of its list and sends it, until it is in its history: nothing tells when the window is
-        ready for keys."""
+    def types(self, text, is_done):
+        """Types a text into the first chat of its list and sends it, until something is so: nothing tells when the window is ready
+        for keys."""
         def try_to():
             # There is no window manager, so nobody else gives it the keys.
             if not (windows := self.windows()):
@@ -149,11 +164,15 @@ class Gajim(Desktop):
             self.xdotool("mousemove", *INPUT, "click", "1", "key", "ctrl+u", "type", "--delay", "20", text)
             self.xdotool("key", "Return")
             for _ in range(10):
-                if self.has(text):
+                if is_done():
                     return True
                 time.sleep(0.2)
             return False
         self.wait_for(f"`{text}` is sent", try_to)
+
+    def speaks(self, text):
+        """Says something in the first chat of its list."""
+        self.types(text, lambda: self.has(text))
 
 
 def settings(path, server, chats, more):
@@ -191,13 +210,20 @@ def screen():
         server.wait(20)
 
 
+def as_nobody(*command):
+    """The command as somebody who is not root: a desktop program does not run as root, and its bus lets in nobody but its user."""
+    if os.geteuid() != 0:
+        return list(command)
+    return [shutil.which("setpriv"), "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *command]
+
+
 @contextmanager
 def program(command, folder, display, within=(), **more):
     """A desktop program whose home is a folder, with what it says in the file `log` there. It does not run as root. `within`: what
     runs it elsewhere."""
-    command = ["dbus-run-session", "--", *command]
+    command = ["dbus-run-session", "--", "sh", "-c", 'echo "$DBUS_SESSION_BUS_ADDRESS" >"$HOME/bus" && exec "$@"', "sh", *command]
+    command = as_nobody(*command)
     if os.geteuid() == 0:
-        command = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *command]
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DISPLAY": display, "LANG": "C.UTF-8", "NO_AT_BRIDGE": "1"}

@@ -13,14 +13,14 @@ from test_slixmpp import PATIENCE, log_in, run
 
 
 class Terminal:
-    """profanity in a tmux session of its own."""
+    """profanity in a tmux session of its own, with a window of so many rows."""
 
-    def __init__(self, home, name):
+    def __init__(self, home, name, rows=40):
         self.socket = str(home / "tmux.sock")
         self.name = name
         environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"),
                        "XDG_DATA_HOME": str(home / "share"), "TERM": "xterm-256color"}
-        self.tmux("new-session", "-d", "-s", name, "-x", "110", "-y", "40", "profanity", env=environment)
+        self.tmux("new-session", "-d", "-s", name, "-x", "110", "-y", str(rows), "profanity", env=environment)
 
     def tmux(self, *arguments, **more):
         return subprocess.run(["tmux", "-f", "/dev/null", "-S", self.socket, *arguments], check=True,

@@ -43,6 +43,9 @@ pub(crate) struct PeersArgs {
     /// Counts for the memory of a session
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "500,2000")]
     pub(crate) hold: Vec<u64>,
+    /// Seconds of quiet before memory is read
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) settle: u64,
     /// Sessions that chat
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
     pub(crate) sessions: u64,

@@ -21,9 +21,6 @@ use crate::scenario::{Session, chat, hold, layout, timed_run};
 /// Bytes of a message's text.
 const BODY_BYTES: usize = 40;
 
-/// How long connections rest before memory is read.
-const SETTLE: Duration = Duration::from_secs(5);
-
 /// Runs them; what has been run by then is in `comparison`, however it ends.
 ///
 /// # Errors
@@ -115,9 +112,10 @@ fn brokered(
     comparison: &mut Comparison,
 ) -> Result<(), String> {
     let interrupted = interruption()?;
+    let settle = Duration::from_secs(args.settle);
     let running = Running::start(peer)?;
     let mut report = bare_report("hold", peer, &running);
-    match broker::held(&room(speech, peer, &running, &interrupted), &args.hold, SETTLE) {
+    match broker::held(&room(speech, peer, &running, &interrupted), &args.hold, settle) {
         Ok(memory) => report.memory = Some(memory),
         Err(problem) => report.problems.push(problem),
     }
@@ -144,7 +142,7 @@ fn brokered(
 fn held(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
     let most = args.hold.last().copied().unwrap_or(0);
     let mut session = session("hold", peer, running, most)?;
-    let outcome = hold::steps(&mut session, &args.hold, SETTLE);
+    let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(args.settle));
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
     }

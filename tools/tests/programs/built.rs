@@ -15,8 +15,9 @@ pub(crate) fn built(ours: &Path, program: &str) -> PathBuf {
         cargo.env_remove(name);
     }
     let built = cargo
-        // Of the whole workspace: with fewer packages dependencies would have other features and be built anew.
-        .args(["build", "--quiet", "--workspace", "--bin", program, "--profile"])
+        // Of the whole workspace, and with examples, which have the dependencies of tests: with fewer packages or without these,
+        // dependencies would have other features, and they and all that needs them would be built anew.
+        .args(["build", "--quiet", "--workspace", "--bin", program, "--examples", "--profile"])
         .arg(profile)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

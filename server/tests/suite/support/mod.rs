@@ -41,3 +41,8 @@ use std::time::Duration;
 
 /// How long a client waits for what must come before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Thousands of requests that somebody who asks for too much sends: five, past every limit there is, or as `WHIMBREL_FLOOD` says.
+pub(crate) fn flood_thousands() -> usize {
+    std::env::var("WHIMBREL_FLOOD").map_or(5, |requests| requests.parse::<usize>().unwrap().div_ceil(1000))
+}

@@ -1,12 +1,9 @@
 //! Every message is accounted for: a server that loses, repeats or swaps messages is found out, and the run fails.
 
-#[path = "support/stand_in.rs"]
-mod stand_in;
-mod support;
-
 use serde_json::Value;
-use stand_in::{Behaviour, StandIn};
-use support::{perf, report, told};
+
+use crate::stand_in::{Behaviour, StandIn};
+use crate::support::{perf, report, told};
 
 /// A short chat with a stand-in; each pair has several messages under way.
 fn chat(behaviour: Behaviour, extra: &[&str]) -> (Option<i32>, String, Value) {

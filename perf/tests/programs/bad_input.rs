@@ -1,11 +1,7 @@
 //! What goes wrong ends with a message that says what to do, a non-zero exit, and the figures so far.
 
-#[path = "support/stand_in.rs"]
-mod stand_in;
-mod support;
-
-use stand_in::{Behaviour, StandIn};
-use support::{perf, report, told};
+use crate::stand_in::{Behaviour, StandIn};
+use crate::support::{perf, report, told};
 
 #[test]
 fn arguments_that_make_no_sense_are_usage_errors() {

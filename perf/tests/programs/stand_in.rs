@@ -3,19 +3,14 @@
 //! One thread for each connection; SASL PLAIN or ANONYMOUS, any password but `Behaviour::refuse`; messages are routed
 //! by the account in their `to`; stream management is acknowledged in full.
 
-#![allow(clippy::unwrap_used, reason = "a test's own server may panic")]
-
-#[path = "stand_in_archive.rs"]
-mod stand_in_archive;
-
-pub(crate) use stand_in_archive::Archive;
-use stand_in_archive::Kept;
-
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+pub(crate) use crate::stand_in_archive::Archive;
+use crate::stand_in_archive::Kept;
 
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,8 +1,6 @@
 //! The bare router carries the generator's messages, all of them, and its report is complete.
 
-mod support;
-
-use support::{perf, report, told};
+use crate::support::{perf, report, told};
 
 #[test]
 fn the_floor_loses_nothing_and_reports_memory_and_rate() {

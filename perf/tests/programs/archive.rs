@@ -1,12 +1,9 @@
 //! What comes out of an archive is checked: one that loses, repeats, swaps or alters messages is found out.
 
-#[path = "support/stand_in.rs"]
-mod stand_in;
-mod support;
-
 use serde_json::Value;
-use stand_in::{Archive, Behaviour, StandIn};
-use support::{perf, report, told};
+
+use crate::stand_in::{Archive, Behaviour, StandIn};
+use crate::support::{perf, report, told};
 
 fn archive(archive: Archive) -> (Option<i32>, String, Value) {
     let server = StandIn::start(Behaviour { archive, ..Behaviour::default() });

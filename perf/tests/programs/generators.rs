@@ -1,13 +1,9 @@
 //! Two generators that begin together, and one report of both.
 
-#[path = "support/stand_in.rs"]
-mod stand_in;
-mod support;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use stand_in::{Behaviour, StandIn};
-use support::{perf, report, told};
+use crate::stand_in::{Behaviour, StandIn};
+use crate::support::{perf, report, told};
 
 #[test]
 fn two_generators_begin_at_one_moment_and_their_reports_become_one() {

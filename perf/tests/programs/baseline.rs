@@ -1,9 +1,8 @@
 //! A run against a stored one, and the page of both.
 
-mod support;
-
 use serde_json::{Value, json};
-use support::{perf, report, told};
+
+use crate::support::{perf, report, told};
 
 /// A real report, of which a rate can be changed.
 fn measured() -> Value {

@@ -1,16 +1,12 @@
 //! The generator against the real server, where that has been built into the same target directory.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{perf, report, told};
+use crate::support::{perf, report, told};
 
 /// A program of the workspace beside ours.
 fn beside(name: &str) -> Option<PathBuf> {
@@ -127,7 +123,20 @@ fn an_attack_is_measured_beside_a_chat_and_its_findings_are_a_report() {
         return;
     };
     let kinds = "pings,slow,pep,node,guesses,half-logins,room,room-stays,many";
-    let args = ["attack", "--kinds", kinds, "--rounds", "1", "--seconds", "1", "--quiet", "--json", "-"];
+    let args = [
+        "attack",
+        "--kinds",
+        kinds,
+        "--clients",
+        "3",
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        "--quiet",
+        "--json",
+        "-",
+    ];
     let output = perf(&args);
     let (code, stderr) = told(&output);
     assert_eq!(code, Some(0), "{stderr}");
@@ -152,7 +161,8 @@ fn a_soak_says_what_the_servers_memory_does() {
         eprintln!("skipped: build whimbreld and whimbrelctl first");
         return;
     };
-    let args = ["attack", "--kinds", "pings,roster", "--soak", "2", "--soak-rate", "500", "--quiet"];
+    let kinds = ["--kinds", "pings,roster", "--clients", "3"];
+    let args = [&["attack", "--soak", "2", "--soak-rate", "500", "--quiet"][..], &kinds].concat();
     let output = perf(&args);
     let (code, stderr) = told(&output);
     assert_eq!(code, Some(0), "{stderr}");
@@ -292,7 +302,8 @@ fn servers_are_compared_over_both_transports_in_one_run() {
     let servers = servers_that_are_here();
     let all = servers.join(",");
     let mut args = vec!["peers", "--servers", &all, "--transport", "tcp,websocket", "--rounds", "1"];
-    args.extend(["--hold", "2,6", "--sessions", "4", "--duration", "1", "--quiet", "--json", "-"]);
+    args.extend(["--hold", "2,6", "--settle", "0", "--sessions", "4", "--duration", "1"]);
+    args.extend(["--quiet", "--json", "-"]);
     let output = perf(&args);
     let (code, stderr) = told(&output);
     assert_eq!(code, Some(0), "{stderr}");
@@ -413,7 +424,7 @@ fn a_life_loses_no_message_while_others_come_and_go() {
     ]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
-    let report = support::report(&output);
+    let report = crate::support::report(&output);
     let knee = report["phases"].as_array().unwrap().last().unwrap();
     assert_eq!(knee["name"], "knee");
     let beyond = report["facts"]["beyond the knee"].as_str().unwrap();

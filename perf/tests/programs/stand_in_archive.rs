@@ -1,7 +1,6 @@
 //! The archive of the stand-in: everything that was routed, told again on request (XEP-0313), as well as it is told to.
 
 /// What the archive does wrong.
-#[allow(dead_code, reason = "not every test that has a stand-in has an archive")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Archive {
     /// There is none.

@@ -1,8 +1,6 @@
 //! Brokers beside the XMPP servers, where they are installed.
 
-mod support;
-
-use support::{perf, report, told};
+use crate::support::{perf, report, told};
 
 #[test]
 fn installed_brokers_are_measured_beside_the_bare_router() {
@@ -21,8 +19,18 @@ fn installed_brokers_are_measured_beside_the_bare_router() {
     let folder = tempfile::tempdir().unwrap();
     let html = folder.path().join("peers.html");
     let names = servers.join(",");
-    let mut args = vec!["peers", "--servers", &names, "--rounds", "1", "--hold", "20,60", "--sessions", "10"];
-    args.extend(["--duration", "1", "--quiet", "--json", "-", "--html", html.to_str().unwrap()]);
+    let mut args = vec!["peers", "--servers", &names, "--rounds", "1", "--hold", "20,60", "--settle", "0"];
+    args.extend([
+        "--sessions",
+        "10",
+        "--duration",
+        "1",
+        "--quiet",
+        "--json",
+        "-",
+        "--html",
+        html.to_str().unwrap(),
+    ]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
     let report = report(&output);
