@@ -265,6 +265,21 @@ struct Bench {
     _data: tempfile::TempDir,
 }
 
+/// How the server is configured.
+fn config(data: &std::path::Path, archived: bool) -> Config {
+    Config {
+        domain: "bench.example".into(),
+        data: data.into(),
+        allow_plaintext: true,
+        auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
+        durability: Durability::Process,
+        log_segment_mib: 4,
+        log_mib_max: 1024,
+        archive: ArchiveConfig { enabled: archived, ..ArchiveConfig::default() },
+        ..Config::default()
+    }
+}
+
 impl Bench {
     fn new(over: Over, managed: bool, archived: bool) -> Bench {
         Bench::configured((over, CLIENTS), managed, archived, |_| {})
@@ -278,17 +293,7 @@ impl Bench {
         configure: impl FnOnce(&mut Config),
     ) -> Bench {
         let data = tempfile::tempdir().unwrap();
-        let mut config = Config {
-            domain: "bench.example".into(),
-            data: data.path().into(),
-            allow_plaintext: true,
-            auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
-            durability: Durability::Process,
-            log_segment_mib: 4,
-            log_mib_max: 1024,
-            archive: ArchiveConfig { enabled: archived, ..ArchiveConfig::default() },
-            ..Config::default()
-        };
+        let mut config = config(data.path(), archived);
         configure(&mut config);
         let config = Arc::new(config);
         let options = Options { domain: config.domain.clone(), map_bytes_max: 1 << 28, ..Options::default() };
