@@ -54,8 +54,7 @@ fn envelopes_come_out_as_they_went_in() {
     };
     batch.stanza(&delivery);
     let mut targets = Targets::default();
-    targets.push("c");
-    targets.push("d\u{e9}");
+    ["c", "d\u{e9}"].into_iter().for_each(|local| targets.push(local));
     batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
     batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
     batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
