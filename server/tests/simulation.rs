@@ -147,6 +147,47 @@ fn run_managed(seed: u64) -> Tally {
     }
 }
 
+/// Adds what happened in one world to what happened in all.
+fn add(all: &mut Tally, tally: &Tally) {
+    all.kills += tally.kills;
+    all.power_cuts += tally.power_cuts;
+    all.messages += tally.messages;
+    all.again += tally.again;
+    all.doubled += tally.doubled;
+    all.resumed += tally.resumed;
+    all.refused += tally.refused;
+    all.refused_with_h += tally.refused_with_h;
+    all.told_after_sleep += tally.told_after_sleep;
+    all.from_log += tally.from_log;
+    all.kept += tally.kept;
+    all.handshakes += tally.handshakes;
+    all.websockets += tally.websockets;
+    all.changed_transport += tally.changed_transport;
+    all.kept_promises += tally.kept_promises;
+    all.resumed_after_tls += tally.resumed_after_tls;
+    all.upgrades += tally.upgrades;
+    all.upgrades_put_off += tally.upgrades_put_off;
+    all.carried += tally.carried;
+    all.stops += tally.stops;
+    all.woken += tally.woken;
+    all.recalled += tally.recalled;
+    all.heard_in_rooms += tally.heard_in_rooms;
+    all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
+    all.refused_in_rooms += tally.refused_in_rooms;
+    all.kept_in_rooms += tally.kept_in_rooms;
+    all.memberships += tally.memberships;
+    all.orders += tally.orders;
+    all.preferences += tally.preferences;
+    all.pages += tally.pages;
+    all.interrupted += tally.interrupted;
+    all.read += tally.read;
+    all.readings += tally.readings;
+    all.archived += tally.archived;
+    all.accounts += tally.accounts;
+    all.backups += tally.backups;
+    all.restored += tally.restored;
+}
+
 #[test]
 fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_crashes() {
     let seeds = seeds(MANAGED_SEEDS);
@@ -155,43 +196,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
     for seed in seeds {
         let tally = run_managed(seed);
         println!("seed {seed}: {tally:?}");
-        all.kills += tally.kills;
-        all.power_cuts += tally.power_cuts;
-        all.messages += tally.messages;
-        all.again += tally.again;
-        all.doubled += tally.doubled;
-        all.resumed += tally.resumed;
-        all.refused += tally.refused;
-        all.refused_with_h += tally.refused_with_h;
-        all.told_after_sleep += tally.told_after_sleep;
-        all.from_log += tally.from_log;
-        all.kept += tally.kept;
-        all.handshakes += tally.handshakes;
-        all.websockets += tally.websockets;
-        all.changed_transport += tally.changed_transport;
-        all.kept_promises += tally.kept_promises;
-        all.resumed_after_tls += tally.resumed_after_tls;
-        all.upgrades += tally.upgrades;
-        all.upgrades_put_off += tally.upgrades_put_off;
-        all.carried += tally.carried;
-        all.stops += tally.stops;
-        all.woken += tally.woken;
-        all.recalled += tally.recalled;
-        all.heard_in_rooms += tally.heard_in_rooms;
-        all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
-        all.refused_in_rooms += tally.refused_in_rooms;
-        all.kept_in_rooms += tally.kept_in_rooms;
-        all.memberships += tally.memberships;
-        all.orders += tally.orders;
-        all.preferences += tally.preferences;
-        all.pages += tally.pages;
-        all.interrupted += tally.interrupted;
-        all.read += tally.read;
-        all.readings += tally.readings;
-        all.archived += tally.archived;
-        all.accounts += tally.accounts;
-        all.backups += tally.backups;
-        all.restored += tally.restored;
+        add(&mut all, &tally);
     }
     println!("{count} seeds in {:?}: {all:?}", began.elapsed());
     if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
