@@ -18,7 +18,7 @@ async def start(service, name, password, resource, certificate):
     environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate), "NODE_OPTIONS": "--experimental-websocket"}
     return await asyncio.create_subprocess_exec(
         "node", HERE / "client.mjs", service, name, password, resource,
-        stdout=asyncio.subprocess.PIPE, env=environment)
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment)
 
 
 def service(server, scheme):
