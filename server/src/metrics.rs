@@ -89,6 +89,7 @@ worker_metrics! {
     archive_crowded "archive.crowded" Counter "messages" "Oldest messages of the largest archives, because all together had more than archive.mib_max.";
     archive_expired "archive.expired" Counter "messages" "Messages whose rows were removed, because they were too old (archive.days), their accounts are gone, or their files are.";
     archive_pressed "archive.pressed" Counter "times" "Times that a log which had nearly reached log_mib_max, or whose disk was full, let go of a file of its oldest archived messages before archive.days were over.";
+    archive_memory "archive.memory" Gauge "bytes" "Memory of the archives' index: of messages that no row has yet (archive.memory_mib each worker).";
     archive_refused "refused.archive" Counter "messages" "Sent messages that went on without a copy in their senders' archives, because the log took none.";
     retractions "archive.retractions" Counter "retractions" "Retractions of messages (XEP-0424) that took effect, once in the archive of each side.";
     retracted "archive.retracted" Counter "messages" "Messages of archives that were retracted: something else stands for their texts.";

@@ -98,6 +98,8 @@ whimbrel_stats::metrics! {
         archive_oldest "archive.oldest" Gauge "seconds" "Age of the oldest archived message at least: that of the newest one in the oldest file that archives need.";
         archive_index_rows "archive.index_rows" Gauge "rows" "Rows of the archives' index in the directory, each of up to 64 messages.";
         archive_index_bytes "archive.index_bytes" Gauge "bytes" "Bytes of the directory's pages that they take.";
+        archive_reads "archive.reads" Counter "reads" "Reads of files of the log for archives: one has what lies near one another.";
+        archive_read_bytes "archive.read_bytes" Counter "bytes" "Bytes that they gave, what lies between messages included.";
         archive_gone "archive.gone" Counter "messages" "Messages that a page was to have, and whose file was gone.";
         archive_damaged "archive.damaged" Counter "messages" "Messages that a page was to have, and that the disk gave back otherwise than they were written.";
         stream_counts "sm.counts" Gauge "streams" "Streams of which the directory has how much was handled: those of sessions that sleep, and of sessions that slept when the server crashed, until they could not be resumed any more. At most limits.resources_per_user for each account.";

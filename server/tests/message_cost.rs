@@ -443,6 +443,33 @@ impl Bench {
     }
 }
 
+/// Iterations in which a page of an archive is given: its request, what a reader has found, and some to spare.
+const PAGE_TURNS: usize = 6;
+
+impl Bench {
+    /// Allocations while a client is given the first page of its archive, the reader's among them, which runs in the worker's
+    /// thread here.
+    fn page(&mut self, client: usize, messages: usize) -> u64 {
+        let query = format!(
+            "<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2' queryid='q'><set xmlns='http://jabber.org/protocol/rsm'>\
+            <max>{messages}</max></set></query></iq>"
+        );
+        let bytes = self.over.wire(&query);
+        self.worker.driver_mut().input[client].extend_from_slice(&bytes);
+        let (mut calls, before) = (0, self.worker.driver_mut().messages);
+        for _ in 0..PAGE_TURNS {
+            self.begin_turn();
+            let before = CALLS.get();
+            self.counted_turn();
+            calls += CALLS.get() - before;
+            self.worker.driver_mut().listen();
+        }
+        let given = self.worker.driver_mut().messages - before;
+        assert_eq!(given, 2 * messages as u64, "each comes in a message of its own");
+        calls
+    }
+}
+
 thread_local! {
     /// Allocations and their bytes within iterations of the worker.
     static TURNS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
@@ -515,6 +542,27 @@ fn a_message_between_managed_streams_allocates_nothing() {
 fn an_archived_message_allocates_a_little_for_each_block_of_the_index() {
     check(true, false, true);
     check(true, true, true);
+}
+
+/// Longer pages, in allocations for each message that they have more: those are of the index, which has 64 messages in a row, and of
+/// reads, which are of as many.
+const PAGE_CALLS_MAX: f64 = 0.5;
+
+#[test]
+fn a_message_of_an_archive_is_given_without_an_allocation() {
+    let mut bench = Bench::new(Over::Tcp, false, true);
+    for _ in 0..WARM_UP + COUNTED / 2 {
+        bench.round(true, false);
+    }
+    // Rows that are due go to the directory, every now and then.
+    (0..200).for_each(|_| bench.turn());
+    // Buffers reach their size with the first ones.
+    let [short, long] = [50, 250].map(|messages| (0..3).map(|_| bench.page(1, messages)).last().unwrap());
+    let each = long.saturating_sub(short) as f64 / 200.0;
+    println!(
+        "{short} allocations for a page of 50 messages, {long} for one of 250: {each:.3} for each message"
+    );
+    assert!(each <= PAGE_CALLS_MAX, "a debugger's breakpoint on `count` shows who makes them");
 }
 
 #[test]

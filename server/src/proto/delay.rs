@@ -1,23 +1,39 @@
 //! Delayed delivery (XEP-0203): when the server received a stanza that it passes on later.
 
-use crate::clock::datetime_ms;
+use crate::clock::{DATETIME_MS_BYTES, datetime_ms_bytes};
 use crate::proto::ns;
 use crate::xml::writer;
 
 /// Bytes of the element beside those of the address.
 const ELEMENT_BYTES: usize = 96;
 
+/// What follows the time.
+const END: &[u8] = b"'/>";
+
+/// Bytes that [`write_end`] appends.
+pub const END_BYTES: usize = DATETIME_MS_BYTES + END.len();
+
 /// Appends `<delay/>`: since `time_ms`, in milliseconds since 1970, the stanza has waited at `from`. With milliseconds, so
 /// that clients can sort by it.
 pub fn write(from: &str, time_ms: u64, out: &mut Vec<u8>) {
     out.reserve(from.len() + ELEMENT_BYTES);
+    write_start(from, out);
+    write_end(time_ms, out);
+}
+
+/// Appends all that comes before the time: the same for many stanzas.
+pub fn write_start(from: &str, out: &mut Vec<u8>) {
     for part in ["<delay xmlns='", ns::DELAY, "' from='"] {
         out.extend_from_slice(part.as_bytes());
     }
     writer::escape_attribute(from, out);
     out.extend_from_slice(b"' stamp='");
-    out.extend_from_slice(datetime_ms(time_ms).as_bytes());
-    out.extend_from_slice(b"'/>");
+}
+
+/// Appends the time and what follows it.
+pub fn write_end(time_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&datetime_ms_bytes(time_ms));
+    out.extend_from_slice(END);
 }
 
 /// Appends a whole stanza with the delay as its last child.

@@ -36,6 +36,9 @@ pub fn iq(
     out.extend_from_slice(b"</iq>");
 }
 
+/// Bytes that [`write_in_other_context`] adds to a stanza, at most.
+pub const CONTEXT_BYTES: usize = " xmlns=''".len() + ns::CLIENT.len();
+
 /// Appends a stanza with its namespace declared, because its parent's is not `jabber:client`.
 pub fn write_in_other_context(stanza: &[u8], out: &mut Vec<u8>) {
     let name = stanza.iter().position(|b| matches!(b, b' ' | b'>' | b'/' | b'\t' | b'\r' | b'\n'));

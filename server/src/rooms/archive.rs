@@ -16,7 +16,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
 use crate::proto::address;
-use crate::proto::archive::page::{self, ArchivedMessage};
+use crate::proto::archive::page;
 use crate::proto::archive::query::Query;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::rules::Standing;
@@ -250,8 +250,9 @@ impl Paging {
         if is_turned {
             messages.reverse();
         }
+        let frame = page::Frame::of_result(self.query_id.as_deref(), &env.shared.rooms_domain);
         for found in messages {
-            self.give_one(env, fx, found, &taken_back.text(&page, found));
+            self.give_one(env, fx, &frame, found, &taken_back.text(&page, found));
         }
         let text = |id: Sequence| String::from_utf8_lossy(&env.shared.archive_ids.seal(id.0)).into_owned();
         let bounds = bounds.map(|(first, last)| (text(first), text(last)));
@@ -269,26 +270,18 @@ impl Paging {
         Written::begin(kind, &env.room_jid(&self.asker.name))
     }
 
-    fn give_one(&self, env: &Env, fx: &mut Effects, found: &Found, text: &[u8]) {
+    fn give_one(&self, env: &Env, fx: &mut Effects, frame: &page::Frame, found: &Found, text: &[u8]) {
         let Some(kept) = record::decode(text) else { return };
-        let author = kept.resource.filter(|_| self.sees_jids);
-        let stanza = match author {
-            Some(author) => Written(kept.stanza.to_vec()).with(|out| write_author(author, out)).0,
-            None => kept.stanza.to_vec(),
-        };
-        let id = env.shared.archive_ids.seal(found.id.0);
-        let room = env.room_jid(&self.asker.name);
-        let message = ArchivedMessage {
-            archive: &room,
-            to: "",
-            query_id: self.query_id.as_deref(),
-            id: std::str::from_utf8(&id).expect("base32 is ASCII"),
-            time_ms: found.time_ms,
-            stanza: &stanza,
-        };
         let mut written = self.begin(env, Kind::Message);
         written.0.push(b'>');
-        message.write_result(&env.shared.rooms_domain, &mut written.0);
+        let id = env.shared.archive_ids.seal(found.id.0);
+        match kept.resource.filter(|_| self.sees_jids) {
+            Some(author) => {
+                let stanza = Written(kept.stanza.to_vec()).with(|out| write_author(author, out)).0;
+                frame.write(&id, found.time_ms, &stanza, &mut written.0);
+            }
+            None => frame.write(&id, found.time_ms, kept.stanza, &mut written.0),
+        }
         written.0.extend_from_slice(b"</message>");
         self.send(env, fx, Kind::Message, &written);
         env.metrics().archive_returned.add(1);

@@ -227,6 +227,11 @@ impl Outbox {
         Output::new(transport, &mut entry.plain).written(element);
     }
 
+    /// Makes room for so many bytes that are about to be written to a connection. What it has written so far goes at once.
+    pub fn reserve(&mut self, conn: ConnId, bytes: usize) {
+        self.entry(conn).plain.reserve(bytes);
+    }
+
     /// Bytes in that buffer so far.
     pub fn plain_len(&self, conn: ConnId) -> usize {
         self.written(conn).map_or(0, |entry| entry.plain.len())

@@ -43,6 +43,8 @@ impl Archives {
         let (files, most, limit) = self.readers.upkeep_gauge();
         let gauge = (files, most, limit as u64);
         put(gauge, [&cells.archive_upkeep_length, &cells.archive_upkeep_high, &cells.archive_upkeep_limit]);
+        cells.archive_reads.set(metrics.reads.load(Ordering::Relaxed));
+        cells.archive_read_bytes.set(metrics.read_bytes.load(Ordering::Relaxed));
         cells.archive_gone.set(metrics.gone.load(Ordering::Relaxed));
         cells.archive_damaged.set(metrics.damaged.load(Ordering::Relaxed));
         let kept = self.tallies.total();

@@ -94,6 +94,7 @@ impl Core {
             self.actors.contacts.rest();
         }
         self.env.metrics().contacts_bytes.set(self.actors.contacts.bytes() as u64);
+        self.env.metrics().archive_memory.set(self.actors.commits.archive().load().memory_bytes);
     }
 
     /// Bytes of a connection that were read and wait to be handled.

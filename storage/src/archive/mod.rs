@@ -28,7 +28,7 @@
 //! | `tally`, `tallies` | what is held of each segment: in memory, and by rows |
 //! | `saved` | its block in a checkpoint |
 //! | `query`, `page`, `texts` | what may be asked, and the answer |
-//! | `segments` | reading texts where they lie, away from the workers |
+//! | `segments`, `ahead` | reading texts where they lie, away from the workers; having the disk bring several at once |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
@@ -36,6 +36,8 @@
 //! | `rebuild` | making a lost index anew |
 //! | `tail` | what no row has yet, seen without opening a log |
 
+#[expect(unsafe_code, reason = "a system call")]
+mod ahead;
 mod chunks;
 pub mod erase;
 mod follow;

@@ -18,6 +18,7 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use super::query::{End, Order, Page, Query, QueryError};
+use super::row::ROW_MESSAGES_MAX;
 use super::segments::Source;
 use super::slot::Slot;
 use super::texts::{BATCH_MESSAGES_MAX, Candidate, Texts};
@@ -39,9 +40,15 @@ pub(crate) fn answer(
         };
         let Batch { candidates, erased, rest } = batch;
         is_begun = true;
+        if query.matches.is_none() {
+            let bytes: u64 = candidates.iter().map(|candidate| candidate.slot.text_bytes()).sum();
+            page.texts.reserve(bytes as usize);
+            page.messages.reserve(candidates.len());
+        }
         for (at, candidate) in candidates.iter().enumerate() {
             texts.take(at, candidate, query, erased.get(&candidate.slot.id), &mut page);
         }
+        texts.give_back(source);
         page.end = match rest {
             Rest::Nothing => End::Complete,
             Rest::Unknown(passed) => {
@@ -366,7 +373,9 @@ impl Candidates<'_, '_> {
                 && peer.is_none_or(|peer| slot.peer == peer)
                 && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&slot.id).is_ok())
         };
-        all.filter(is_meant).collect()
+        let mut meant = Vec::with_capacity(ROW_MESSAGES_MAX);
+        meant.extend(all.filter(is_meant));
+        meant
     }
 
     /// What has been erased of a batch.
@@ -430,7 +439,7 @@ fn choose(
     let looks = query.looks_max.saturating_sub(page.cost.looks);
     let most = BATCH_MESSAGES_MAX.min(query.messages_max - page.messages.len()).min(looks);
     let room = query.bytes_max.saturating_sub(page.texts.len()) as u64;
-    let mut batch = Vec::new();
+    let mut batch = Vec::with_capacity(most);
     let mut bytes = 0;
     while batch.len() < most && has_next(candidates, ready)? {
         let Some(next) = ready.next_if(|next| {

@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::erase;
+use super::{ahead, erase};
 use crate::directory::is_held_here;
 use crate::journal::format::segment::{base_of, file_name};
 use crate::journal::live::files::{Files, System};
@@ -16,6 +17,9 @@ use crate::log::{LogError, Position};
 
 /// Segments that a thread keeps open.
 const OPEN_MAX: usize = 64;
+
+/// Bytes that a thread keeps to read into. What had to be more is given back to the system.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 
 /// Where journals lie, by their ids. Shared by all threads.
 #[derive(Debug, Default)]
@@ -79,8 +83,9 @@ impl Folders {
 
 /// What texts are read from.
 pub(crate) trait Source {
-    /// The segment that holds a position of a journal: where it begins. `None`: it is gone.
-    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Position>, LogError>;
+    /// The segment that holds a position of a journal: where it begins, and up to where positions are known to be in it. `None`:
+    /// it is gone.
+    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Range<Position>>, LogError>;
 
     /// Reads bytes of a segment from a position on. `false`: it is gone, or ends before.
     fn read(
@@ -91,8 +96,19 @@ pub(crate) trait Source {
         to: &mut [u8],
     ) -> Result<bool, LogError>;
 
+    /// Bytes that are about to be read, after others: they may be fetched meanwhile.
+    fn will_need(&mut self, _journal: u64, _segment: Position, _bytes: Range<Position>) {}
+
     /// What it knows of segments may be out of date: they are looked at anew.
     fn look_again(&mut self);
+
+    /// Memory to read into, with whatever is in it.
+    fn lend(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes such memory back.
+    fn give_back(&mut self, _: Vec<u8>) {}
 
     /// All of a segment; nothing of one that is gone.
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
@@ -114,11 +130,20 @@ pub(super) struct Segments {
     uses: u64,
     /// Journals that were looked at during this query.
     looked: HashSet<u64>,
+    /// What was read into last.
+    spare: Vec<u8>,
 }
 
 impl Segments {
     pub(super) fn new(folders: Arc<Folders>) -> Self {
-        Self { folders, bases: HashMap::new(), open: HashMap::new(), uses: 0, looked: HashSet::new() }
+        Self {
+            folders,
+            bases: HashMap::new(),
+            open: HashMap::new(),
+            uses: 0,
+            looked: HashSet::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Where journals lie.
@@ -164,17 +189,19 @@ impl Segments {
         Ok(())
     }
 
-    /// The segment that holds a position as far as is known, and whether that is certain.
-    fn base(&self, journal: u64, position: Position) -> Option<(u64, bool)> {
+    /// The segment that holds a position as far as is known, and up to where it certainly goes; not even to the position where
+    /// that is not known.
+    fn base(&self, journal: u64, position: Position) -> Option<Range<Position>> {
         let bases = self.bases.get(&journal)?;
         let after = bases.partition_point(|base| *base <= position.0);
         let base = *bases.get(after.checked_sub(1)?)?;
-        let is_certain = match self.open.get(&(journal, base)) {
-            Some(open) => position.0 - base < open.bytes,
+        let next = bases.get(after).copied();
+        let end = match self.open.get(&(journal, base)) {
+            Some(open) => next.map_or(base + open.bytes, |next| next.min(base + open.bytes)),
             // Behind the last one there may be others by now.
-            None => after < bases.len(),
+            None => next.unwrap_or(base),
         };
-        Some((base, is_certain))
+        Some(Position(base)..Position(end))
     }
 
     /// Replaces the texts of some records of a segment by zeros. Its journal is not open, and what removes its files waits.
@@ -238,11 +265,14 @@ impl Segments {
 }
 
 impl Source for Segments {
-    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Position>, LogError> {
-        if self.base(journal, position).is_none_or(|(_, is_certain)| !is_certain) {
-            self.look(journal)?;
+    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Range<Position>>, LogError> {
+        if let Some(known) = self.base(journal, position).filter(|known| known.contains(&position)) {
+            return Ok(Some(known));
         }
-        Ok(self.base(journal, position).map(|(base, _)| Position(base)))
+        self.look(journal)?;
+        // What is not known for certain is known of this one.
+        let known = self.base(journal, position);
+        Ok(known.map(|known| known.start..known.end.max(Position(position.0 + 1))))
     }
 
     fn read(
@@ -263,8 +293,25 @@ impl Source for Segments {
         }
     }
 
+    fn will_need(&mut self, journal: u64, segment: Position, bytes: Range<Position>) {
+        // What prevents it is told by the read.
+        if let Ok(Some(file)) = self.file(journal, segment) {
+            ahead::will_need(file, bytes.start.0 - segment.0, bytes.end.0 - bytes.start.0);
+        }
+    }
+
     fn look_again(&mut self) {
         self.begin();
+    }
+
+    fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spare)
+    }
+
+    fn give_back(&mut self, memory: Vec<u8>) {
+        if memory.capacity() <= SPARE_BYTES_MAX {
+            self.spare = memory;
+        }
     }
 
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {

@@ -1,6 +1,7 @@
 //! Reading the texts of messages where they lie, those that lie near one another with one read.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::query::{Cost, Found, Page, Query};
 use super::segments::Source;
@@ -18,6 +19,9 @@ const GAP_BYTES_MAX: u64 = 16 << 10;
 /// read no more than shorter ones.
 const READ_BYTES_MAX: u64 = 256 << 10;
 
+/// Reads beyond so many are begun together: a disk that is asked for all of them takes little longer than for one.
+const AT_ONCE_MIN: usize = 2;
+
 /// A message that may be asked for, and its journal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Candidate {
@@ -27,6 +31,7 @@ pub(super) struct Candidate {
 
 /// Records of a batch, as they were read.
 pub(super) struct Texts {
+    /// With whatever was in this memory before behind them.
     bytes: Vec<u8>,
     /// For each of the batch, where its record begins; `None`: it is gone.
     places: Vec<Option<usize>>,
@@ -38,7 +43,8 @@ struct Run {
     segment: Position,
     from: u64,
     to: u64,
-    members: Vec<usize>,
+    /// Which of those that are read, in the order of their places.
+    members: Range<usize>,
 }
 
 impl Texts {
@@ -48,21 +54,35 @@ impl Texts {
         erased: &HashMap<Sequence, Erased>,
         cost: &mut Cost,
     ) -> Result<Self, LogError> {
-        let mut texts = Self { bytes: Vec::new(), places: vec![None; batch.len()] };
-        for run in runs(source, batch, erased)? {
-            let at = texts.bytes.len();
-            texts.bytes.resize(at + (run.to - run.from) as usize, 0);
+        let mut texts = Self { bytes: source.lend(), places: vec![None; batch.len()] };
+        let (order, runs) = runs(source, batch, erased)?;
+        if runs.len() > AT_ONCE_MIN {
+            for run in &runs[1..] {
+                source.will_need(run.journal, run.segment, Position(run.from)..Position(run.to));
+            }
+        }
+        let mut at = 0;
+        for run in runs {
+            let end = at + (run.to - run.from) as usize;
+            if texts.bytes.len() < end {
+                texts.bytes.resize(end, 0);
+            }
             cost.reads += 1;
-            cost.bytes += (run.to - run.from) as usize;
-            if source.read(run.journal, run.segment, Position(run.from), &mut texts.bytes[at..])? {
-                for member in run.members {
+            cost.bytes += end - at;
+            let to = &mut texts.bytes[at..end];
+            if source.read(run.journal, run.segment, Position(run.from), to)? {
+                for &member in &order[run.members] {
                     texts.places[member] = Some(at + (batch[member].slot.position.0 - run.from) as usize);
                 }
-            } else {
-                texts.bytes.truncate(at);
+                at = end;
             }
         }
         Ok(texts)
+    }
+
+    /// Nothing is taken out of them any more.
+    pub(super) fn give_back(self, source: &mut dyn Source) {
+        source.give_back(self.bytes);
     }
 
     /// Whether the text of one of the batch is gone that was not erased.
@@ -124,6 +144,7 @@ pub(super) fn texts_at(
             let record = record_at(&texts.bytes, (*place)?, candidate, actor)?;
             Some((record.time_ms, record.payload.to_vec()))
         }));
+        texts.give_back(source);
     }
     Ok(found)
 }
@@ -137,19 +158,24 @@ fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, actor: Ac
     (record.sequence == slot.id && is_own).then_some(record)
 }
 
-/// Puts together what lies close to one another.
+/// Puts together what lies close to one another; also returns those of the batch that are read, in the order of their places.
 fn runs(
     source: &mut dyn Source,
     batch: &[Candidate],
     erased: &HashMap<Sequence, Erased>,
-) -> Result<Vec<Run>, LogError> {
-    let mut order: Vec<usize> =
-        (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
+) -> Result<(Vec<usize>, Vec<Run>), LogError> {
+    let mut order = Vec::with_capacity(batch.len());
+    order.extend((0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)));
     order.sort_unstable_by_key(|at| (batch[*at].journal, batch[*at].slot.position));
     let mut runs: Vec<Run> = Vec::new();
-    for at in order {
-        let Candidate { journal, slot } = batch[at];
-        let Some(segment) = source.segment(journal, slot.position)? else { continue };
+    // Those that follow one another mostly lie in one segment.
+    let mut known: Option<(u64, Range<Position>)> = None;
+    for (number, at) in order.iter().enumerate() {
+        let Candidate { journal, slot } = batch[*at];
+        if !known.as_ref().is_some_and(|(of, known)| *of == journal && known.contains(&slot.position)) {
+            known = source.segment(journal, slot.position)?.map(|segment| (journal, segment));
+        }
+        let Some(segment) = known.as_ref().map(|(_, known)| known.start) else { continue };
         let (from, to) = (slot.position.0, slot.position.0 + slot.text_bytes());
         match runs.last_mut() {
             Some(run)
@@ -158,10 +184,10 @@ fn runs(
                     && to.max(run.to) - run.from <= READ_BYTES_MAX =>
             {
                 run.to = run.to.max(to);
-                run.members.push(at);
+                run.members.end = number + 1;
             }
-            _ => runs.push(Run { journal, segment, from, to, members: vec![at] }),
+            _ => runs.push(Run { journal, segment, from, to, members: number..number + 1 }),
         }
     }
-    Ok(runs)
+    Ok((order, runs))
 }

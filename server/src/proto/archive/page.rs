@@ -1,58 +1,82 @@
 //! The answer to a query: messages (XEP-0313 §4.2), the end of a page (§4.3), the bounds of an archive (§6).
 
 use crate::clock::datetime_ms;
+use crate::proto::archive::ids;
 use crate::proto::delay;
 use crate::proto::ns;
-use crate::proto::reply::write_in_other_context;
+use crate::proto::reply::{CONTEXT_BYTES, write_in_other_context};
 use crate::proto::rsm::Page;
 use crate::xml::{Element, writer};
 
-/// One message of an archive, as it goes to the client that has asked for it.
-#[derive(Clone, Copy, Debug)]
-pub struct ArchivedMessage<'a> {
-    /// Whose archive it is: a bare JID.
-    pub archive: &'a str,
-    /// The full JID that has asked.
-    pub to: &'a str,
-    /// The query's id.
-    pub query_id: Option<&'a str>,
-    /// The message's id.
-    pub id: &'a str,
-    /// When the server received it, in milliseconds since 1970.
-    pub time_ms: u64,
-    /// The stanza as it was delivered, whose namespace is that of clients.
-    pub stanza: &'a [u8],
+/// What is around every message of a page, written once for all of them.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Up to the message's id.
+    before_id: Vec<u8>,
+    /// From there to its time.
+    before_time: Vec<u8>,
+    /// Behind it.
+    end: &'static [u8],
 }
 
-impl ArchivedMessage<'_> {
-    /// Appends the message that carries it.
-    pub fn write(&self, domain: &str, out: &mut Vec<u8>) {
-        out.reserve(self.stanza.len() + 512);
-        out.extend_from_slice(b"<message from='");
-        writer::escape_attribute(self.archive, out);
-        out.extend_from_slice(b"' to='");
-        writer::escape_attribute(self.to, out);
-        out.extend_from_slice(b"'>");
-        self.write_result(domain, out);
-        out.extend_from_slice(b"</message>");
+impl Frame {
+    /// Of messages from the archive of an account.
+    ///
+    /// | | |
+    /// | --- | --- |
+    /// | `archive` | whose archive it is: a bare JID |
+    /// | `to` | the full JID that has asked |
+    /// | `query_id` | the query's id |
+    /// | `domain` | the server's |
+    pub fn of_message(archive: &str, to: &str, query_id: Option<&str>, domain: &str) -> Frame {
+        let mut before_id = b"<message from='".to_vec();
+        writer::escape_attribute(archive, &mut before_id);
+        before_id.extend_from_slice(b"' to='");
+        writer::escape_attribute(to, &mut before_id);
+        before_id.extend_from_slice(b"'>");
+        Frame { end: b"</forwarded></result></message>", ..Frame::around(before_id, query_id, domain) }
     }
 
-    /// Appends what is in that message.
-    pub fn write_result(&self, domain: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"<result xmlns='");
-        out.extend_from_slice(ns::ARCHIVE.as_bytes());
-        if let Some(query_id) = self.query_id {
-            out.extend_from_slice(b"' queryid='");
-            writer::escape_attribute(query_id, out);
+    /// Of what is in such a message.
+    pub fn of_result(query_id: Option<&str>, domain: &str) -> Frame {
+        Frame::around(Vec::new(), query_id, domain)
+    }
+
+    fn around(mut before_id: Vec<u8>, query_id: Option<&str>, domain: &str) -> Frame {
+        before_id.extend_from_slice(b"<result xmlns='");
+        before_id.extend_from_slice(ns::ARCHIVE.as_bytes());
+        if let Some(query_id) = query_id {
+            before_id.extend_from_slice(b"' queryid='");
+            writer::escape_attribute(query_id, &mut before_id);
         }
-        out.extend_from_slice(b"' id='");
-        out.extend_from_slice(self.id.as_bytes());
-        out.extend_from_slice(b"'><forwarded xmlns='");
-        out.extend_from_slice(ns::FORWARD.as_bytes());
-        out.extend_from_slice(b"'>");
-        delay::write(domain, self.time_ms, out);
-        write_in_other_context(self.stanza, out);
-        out.extend_from_slice(b"</forwarded></result>");
+        before_id.extend_from_slice(b"' id='");
+        let mut before_time = b"'><forwarded xmlns='".to_vec();
+        before_time.extend_from_slice(ns::FORWARD.as_bytes());
+        before_time.extend_from_slice(b"'>");
+        delay::write_start(domain, &mut before_time);
+        Frame { before_id, before_time, end: b"</forwarded></result>" }
+    }
+
+    /// Appends one message. `time_ms`: when the server received it, in milliseconds since 1970; `stanza`: as it was delivered, its
+    /// namespace that of clients.
+    pub fn write(&self, id: &[u8; ids::BYTES], time_ms: u64, stanza: &[u8], out: &mut Vec<u8>) {
+        out.reserve(self.bytes() + stanza.len());
+        out.extend_from_slice(&self.before_id);
+        out.extend_from_slice(id);
+        out.extend_from_slice(&self.before_time);
+        delay::write_end(time_ms, out);
+        write_in_other_context(stanza, out);
+        out.extend_from_slice(self.end);
+    }
+
+    /// Bytes that it adds to a stanza, at most.
+    pub fn bytes(&self) -> usize {
+        self.before_id.len()
+            + self.before_time.len()
+            + self.end.len()
+            + ids::BYTES
+            + delay::END_BYTES
+            + CONTEXT_BYTES
     }
 }
 
@@ -81,19 +105,17 @@ mod tests {
 
     #[test]
     fn a_message_is_forwarded_with_its_id_and_its_time() {
-        let message = ArchivedMessage {
-            archive: "juliet@x",
-            to: "juliet@x/balcony",
-            query_id: Some("<q>"),
-            id: "abc",
-            time_ms: 1_000_000_000_007,
-            stanza: b"<message from='romeo@x/1'><body>hi</body></message>",
-        };
+        let frame = Frame::of_message("juliet@x", "juliet@x/balcony", Some("<q>"), "x");
+        let stanza = b"<message from='romeo@x/1'><body>hi</body></message>";
         let mut out = Vec::new();
-        message.write("x", &mut out);
+        frame.write(b"abcdefghijklm", 1_000_000_000_007, stanza, &mut out);
+        assert_eq!(out.len(), frame.bytes() + stanza.len());
         let read = Element::parse(&out).expect("it is well-formed");
         let result = read.find("result", "urn:xmpp:mam:2").unwrap();
-        assert_eq!((result.attribute("queryid"), result.attribute("id")), (Some("<q>"), Some("abc")));
+        assert_eq!(
+            (result.attribute("queryid"), result.attribute("id")),
+            (Some("<q>"), Some("abcdefghijklm"))
+        );
         let forwarded = result.find("forwarded", "urn:xmpp:forward:0").unwrap();
         let delay = forwarded.find("delay", "urn:xmpp:delay").unwrap();
         assert_eq!(delay.attribute("stamp"), Some("2001-09-09T01:46:40.007Z"));

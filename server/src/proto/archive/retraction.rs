@@ -213,7 +213,7 @@ pub(in crate::proto) fn with_stanza<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::archive::page::ArchivedMessage;
+    use crate::proto::archive::page::Frame;
 
     const RETRACT: &str = "<message from='romeo@x/1' to='juliet@x' id='r&amp;1' type='chat'>\
                            <retract xmlns='urn:xmpp:message-retract:1' id='o&lt;1'/><body>it is gone</body></message>";
@@ -263,16 +263,9 @@ mod tests {
                 );
                 sent.push(format!("<message from='{from}' {id}>{inside}</message>"));
             }
-            let page = ArchivedMessage {
-                archive: "juliet@x",
-                to: "juliet@x/2",
-                query_id: None,
-                id: "abc",
-                time_ms: 7,
-                stanza: message.as_bytes(),
-            };
+            let frame = Frame::of_message("juliet@x", "juliet@x/2", None, "x");
             let mut of_page = Vec::new();
-            page.write("x", &mut of_page);
+            frame.write(b"abcdefghijklm", 7, message.as_bytes(), &mut of_page);
             sent.push(String::from_utf8(of_page).unwrap());
             for sent in sent {
                 assert_eq!(is_retracted_or_forwards(sent.as_bytes(), &retraction), expected, "{sent}");

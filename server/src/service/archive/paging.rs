@@ -19,7 +19,7 @@ use whimbrel_storage::log::Sequence;
 
 use super::{lookup, metadata};
 use crate::env::Env;
-use crate::proto::archive::page::{self, ArchivedMessage};
+use crate::proto::archive::page;
 use crate::proto::archive::query;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::rsm;
@@ -239,6 +239,9 @@ impl Paging {
     /// cannot be written, it is given without them.
     fn has_taken_back(&mut self, actors: &mut Actors, page: &mut Page) -> bool {
         let taken_back = open::taken_back(actors, self.actor);
+        if taken_back.is_empty() {
+            return false;
+        }
         let is_meant = |page: &Page, found: &Found| {
             found.erased_ms.is_none()
                 && record::decode(page.text(found)).is_some_and(|kept| taken_back.has(found.id, kept.stanza))
@@ -303,28 +306,27 @@ impl Paging {
         let user = actors.users.resource(self.key).user;
         let archive = env.bare_jid(&actors.users.user(user).local);
         let to = actors.users.full_jid(env, self.key);
-        let under_way = flow::under_way(actors, user);
+        let frame = page::Frame::of_message(&archive, &to, self.query_id.as_deref(), &env.shared.domain);
+        let queue = actors.commits.log();
+        let under_way = queue.waiting(self.actor).next().map(|_| flow::under_way(actors, user));
+        let conn = actors.users.resource(self.key).conn;
+        fx.out.reserve(conn, page.texts.len() + page.messages.len() * frame.bytes());
         let mut bytes = fx.buffers.lend();
+        let mut given = 0;
         for found in messages {
-            let id = env.shared.archive_ids.seal(found.id.0);
             let Some(kept) = record::decode(page.text(found)) else { continue };
-            let message = ArchivedMessage {
-                archive: &archive,
-                to: &to,
-                query_id: self.query_id.as_deref(),
-                id: std::str::from_utf8(&id).expect("base32 is ASCII"),
-                time_ms: found.time_ms,
-                stanza: kept.stanza,
-            };
             bytes.clear();
-            message.write(&env.shared.domain, &mut bytes);
-            let waits = actors.commits.log().is_waiting(self.actor, found.id)
-                && under_way.binary_search(&found.id).is_err();
+            frame.write(&env.shared.archive_ids.seal(found.id.0), found.time_ms, kept.stanza, &mut bytes);
+            let waits = under_way.as_ref().is_some_and(|under_way| {
+                actors.commits.log().is_waiting(self.actor, found.id)
+                    && under_way.binary_search(&found.id).is_err()
+            });
             let class = if waits { Class::Record(found.id) } else { Class::Page };
             let out = Outgoing { kind: Kind::Message, class, urgency: Urgency::Now, bytes: &bytes };
             delivery::push_as(actors, env, fx, self.key, &out);
-            env.metrics().archive_returned.add(1);
+            given += 1;
         }
+        env.metrics().archive_returned.add(given);
         fx.buffers.give_back(bytes);
     }
 

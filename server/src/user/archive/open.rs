@@ -87,7 +87,12 @@ impl TakenBack {
     /// Whether a message is among it.
     pub fn has(&self, id: Sequence, stanza: &[u8]) -> bool {
         let later = self.open.iter().filter(|(retraction, _)| id < *retraction);
-        !self.open.is_empty() && retraction::is_retracted(stanza, later.map(|(_, retraction)| &**retraction))
+        !self.is_empty() && retraction::is_retracted(stanza, later.map(|(_, retraction)| &**retraction))
+    }
+
+    /// Whether there is nothing that can be read here.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// The newest retraction.

@@ -1,5 +1,7 @@
 //! What queries give.
 
+use std::ops::Range;
+
 use super::*;
 use crate::directory::Erased;
 
@@ -265,7 +267,7 @@ impl super::segments::Source for Raced<'_> {
         &mut self,
         journal: u64,
         position: Position,
-    ) -> Result<Option<Position>, crate::log::LogError> {
+    ) -> Result<Option<Range<Position>>, crate::log::LogError> {
         if let Some(happens) = self.happens.take() {
             happens();
         }
@@ -320,6 +322,72 @@ fn what_compaction_moves_while_a_page_is_read_is_in_the_page() {
     }
     let page = house.page(&query);
     assert_eq!((page.messages.len(), page.cost.gone, page.end), (0, kept.len(), End::Complete));
+}
+
+/// Segments of a house, and in which order bytes of them were announced and read.
+struct Watched {
+    segments: super::segments::Segments,
+    announced: Vec<Range<Position>>,
+    read: Vec<Range<Position>>,
+}
+
+impl super::segments::Source for Watched {
+    fn segment(
+        &mut self,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<Range<Position>>, crate::log::LogError> {
+        self.segments.segment(journal, position)
+    }
+
+    fn read(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        from: Position,
+        to: &mut [u8],
+    ) -> Result<bool, crate::log::LogError> {
+        self.read.push(from..Position(from.0 + to.len() as u64));
+        self.segments.read(journal, segment, from, to)
+    }
+
+    fn will_need(&mut self, journal: u64, segment: Position, bytes: Range<Position>) {
+        assert!(self.read.is_empty(), "what is to be read is known before any of it is");
+        self.segments.will_need(journal, segment, bytes.clone());
+        self.announced.push(bytes);
+    }
+
+    fn look_again(&mut self) {
+        self.segments.look_again();
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, crate::log::LogError> {
+        self.segments.whole(journal, segment)
+    }
+}
+
+#[test]
+fn the_disk_is_asked_for_texts_that_lie_apart_at_once() {
+    let mut house = House::new();
+    for number in 0..6 {
+        house.say(BEN, ANNA, &number.to_string());
+        (0..4).for_each(|_| _ = house.say(BEN, CARL, &"x".repeat(8 << 10)));
+    }
+    house.commit();
+    let (near, _) = self::house();
+    for (house, messages, is_apart) in [(&house, 6, true), (&near, 200, false)] {
+        let folders = Arc::new(Folders::new(journal_folders(&house.folder.path().join("log")).unwrap()));
+        let segments = super::segments::Segments::new(folders);
+        let mut source = Watched { segments, announced: Vec::new(), read: Vec::new() };
+        // One batch of it.
+        let query = Query { messages_max: 60, bytes_max: 1 << 20, ..house.query(ANNA) };
+        let page = super::page::answer(&house.directory, &mut source, &query).unwrap();
+        assert_eq!(numbers(&page), (0..messages.min(60)).collect::<Vec<_>>());
+        match is_apart {
+            true => assert_eq!((source.announced.len(), &source.announced[..]), (5, &source.read[1..])),
+            false => assert_eq!(source.announced, []),
+        }
+    }
 }
 
 #[test]

@@ -102,10 +102,11 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut romeo = server.login("romeo", "orchard");
             fill(&mut romeo, 200, 100);
             stage.until("archive.kept");
+            stage.until("archive.memory");
             romeo.send("<iq type='set' id='d'><query xmlns='jabber:iq:register'><remove/></query></iq>");
             stage.until("archive.expired");
         },
-        moves: &["archive.expired"],
+        moves: &["archive.memory", "archive.expired"],
         ..PLAIN
     },
     Step {
@@ -182,6 +183,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 file.write_all_at(b"y", at as u64).expect("it can be written");
             }
             ask(&mut romeo);
+            stage.until("archive.reads");
+            stage.until("archive.read_bytes");
             stage.until("archive.damaged");
             files.iter().for_each(|file| std::fs::remove_file(file).expect("it can be removed"));
             // The reader's threads have them open for a while.
@@ -190,7 +193,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 while romeo.stanza().name() != "iq" {}
             });
         },
-        moves: &["archive.damaged", "archive.gone"],
+        moves: &["archive.reads", "archive.read_bytes", "archive.damaged", "archive.gone"],
         ..PLAIN
     },
     Step {

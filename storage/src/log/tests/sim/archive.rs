@@ -7,6 +7,7 @@
 //! those that retention took from its beginning; ids never repeat nor go back, also above those that a crash took away.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,11 +98,11 @@ struct SimSource<'a> {
 }
 
 impl Source for SimSource<'_> {
-    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Position>, LogError> {
+    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Range<Position>>, LogError> {
         let Some(folder) = self.folders.get(&journal) else { return Ok(None) };
         let names = self.disk.list(folder).unwrap();
         let bases = names.iter().filter_map(|name| base_of(name)).filter(|base| *base <= position.0);
-        Ok(bases.max().map(Position))
+        Ok(bases.max().map(|base| Position(base)..Position(position.0 + 1)))
     }
 
     fn read(
