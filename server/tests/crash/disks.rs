@@ -38,6 +38,8 @@ struct Scene {
     address: std::net::SocketAddr,
     /// At home on the first worker, as nobody who is away is.
     reader: String,
+    /// There as well: what they send goes on while the second has no room, and so does their own archive.
+    senders: Vec<String>,
     /// Both on the second.
     absent: String,
     neighbour: String,
@@ -64,13 +66,14 @@ impl Scene {
     fn in_folder(disk: Mount) -> Scene {
         let data = disk.path().join("data");
         let reader = names_at_home_on(&data, 0, "reader", 1).remove(0);
+        let senders = names_at_home_on(&data, 0, "sender", 3);
         let mut others = names_at_home_on(&data, 1, "other", 2);
         let (absent, neighbour) = (others.remove(0), others.remove(0));
-        let names = ["sender0", "sender1", "sender2", "watcher"].map(str::to_owned);
-        create_accounts(&data, names.into_iter().chain([reader.clone(), absent.clone(), neighbour.clone()]));
+        let names = ["watcher", &reader, &absent, &neighbour].map(str::to_owned);
+        create_accounts(&data, names.into_iter().chain(senders.iter().cloned()));
         let (address, log) = (free_address(), tempfile::NamedTempFile::new().unwrap());
         let server = Server::start(&data, address, CONFIG, Some(log.path()));
-        Scene { disk, address, reader, absent, neighbour, server, log }
+        Scene { disk, address, reader, senders, absent, neighbour, server, log }
     }
 
     fn start_again(&mut self) {
@@ -79,7 +82,7 @@ impl Scene {
     }
 
     fn sender(&self, number: usize, to: &str) -> Sender {
-        Sender::new(self.address, &format!("sender{number}"), to)
+        Sender::new(self.address, &self.senders[number], to)
     }
 
     fn recipient(&self, name: &str) -> Recipient {
@@ -170,13 +173,13 @@ fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
 
     // What is read makes room for what comes, on a full disk too: several segments' worth of it. Whether the next segment
     // is there in time is chance, so some may be refused.
-    while reader.got("sender0").len() < 60 * ROUND {
+    while reader.got(&to_reader.name).len() < 60 * ROUND {
         if to_reader.round(ROUND).unwrap() > 0 {
             std::thread::sleep(Duration::from_millis(100));
         }
-        reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+        reader.read_until(|reader| reader.got(&to_reader.name).len() == to_reader.kept());
     }
-    to_reader.compare(reader.got("sender0"));
+    to_reader.compare(reader.got(&to_reader.name));
 
     // What waits fills its log: there it ends for everybody whose home it is.
     wait_until("what cannot be kept is refused", || to_absent.round(ROUND).unwrap() > 0);
@@ -195,18 +198,18 @@ fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
     }
     let page = to_absent.newest_page();
     assert!(!page.is_empty() && page.is_sorted(), "what was sent can be read: {page:?}");
-    let before = reader.got("sender0").len();
-    while reader.got("sender0").len() < before + 5 * ROUND {
+    let before = reader.got(&to_reader.name).len();
+    while reader.got(&to_reader.name).len() < before + 5 * ROUND {
         to_reader.round(ROUND).unwrap();
-        reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+        reader.read_until(|reader| reader.got(&to_reader.name).len() == to_reader.kept());
     }
 
     drop(ballast);
     wait_until("messages are taken when there is room", || to_absent.round(ROUND).unwrap() == 0);
     assert_eq!(to_neighbour.round(ROUND).unwrap(), 0);
     assert_eq!(to_reader.round(ROUND).unwrap(), 0);
-    reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
-    to_reader.compare(reader.got("sender0"));
+    reader.read_until(|reader| reader.got(&to_reader.name).len() == to_reader.kept());
+    to_reader.compare(reader.got(&to_reader.name));
     scene.server.kill();
     scene.start_again();
     let mut absent = scene.recipient(&scene.absent);
@@ -234,7 +237,7 @@ fn while_the_disk_of_the_directory_is_full_archives_grow_and_their_index_follows
         for _ in 0..BLOCKS_ROUNDS {
             assert_eq!(to_reader.round(ROUND).unwrap(), 0, "the log has room");
             assert_eq!(to_absent.round(ROUND).unwrap(), 0, "the log has room");
-            reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+            reader.read_until(|reader| reader.got(&to_reader.name).len() == to_reader.kept());
         }
         let refused = |watcher: &mut Client, n: usize| !add_contact(watcher, &format!("contact{round}-{n}"));
         assert!((0..500).any(|n| refused(&mut watcher, n)), "the directory has no room");
@@ -251,11 +254,11 @@ fn while_the_disk_of_the_directory_is_full_archives_grow_and_their_index_follows
             reader = scene.recipient(&scene.reader);
             watcher = scene.watcher();
         }
-        wait_until("the directory is written again", || add_contact(&mut watcher, "sender0"));
+        wait_until("the directory is written again", || add_contact(&mut watcher, &scene.senders[0]));
         wait_until("messages are taken", || to_reader.round(1).is_ok_and(|refused| refused == 0));
         wait_until("messages are taken", || to_absent.round(1).is_ok_and(|refused| refused == 0));
     }
-    reader.read_until(|reader| reader.got("sender0").last() == Some(&to_reader.last()));
+    reader.read_until(|reader| reader.got(&to_reader.name).last() == Some(&to_reader.last()));
     let mut absent = scene.recipient(&scene.absent);
     let mut to_absent = [to_absent];
     scene.settle(&mut to_absent, &mut absent);
@@ -291,7 +294,7 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
         assert_eq!(sender.round(ROUND).unwrap(), 0);
     }
     assert_eq!(to_reader.round(ROUND).unwrap(), 0);
-    reader.read_until(|reader| reader.got("sender2").len() == to_reader.kept());
+    reader.read_until(|reader| reader.got(&to_reader.name).len() == to_reader.kept());
     for round in 0..2 {
         let ballast = Ballast::fill(scene.disk.behind().expect("a thin disk has something behind it"));
         senders.iter_mut().for_each(send_until_refused);
@@ -308,7 +311,7 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
         scene.has_said("the log works again");
         scene.goes_on(&mut watcher, &mut reader);
         // The directory as well, whatever the disk did to it.
-        wait_until("rosters are written again", || add_contact(&mut watcher, "sender0"));
+        wait_until("rosters are written again", || add_contact(&mut watcher, &scene.senders[0]));
     }
     scene.server.kill();
     scene.start_again();
@@ -346,11 +349,11 @@ fn a_disk_that_becomes_read_only_refuses_messages_until_it_is_mounted_anew() {
     assert!(fs::write(scene.disk.path().join("file"), "").is_err(), "it is read-only");
     scene.has_said("the file system is read-only");
     scene.goes_on(&mut watcher, &mut reader);
-    assert!(!add_contact(&mut watcher, "sender0"), "nothing can be written");
+    assert!(!add_contact(&mut watcher, &scene.senders[0]), "nothing can be written");
     // What waits can still be read.
     let mut absent = scene.recipient(&scene.absent);
     let acknowledged = senders[0].kept();
-    absent.read_until(|absent| absent.got("sender0").len() >= acknowledged);
+    absent.read_until(|absent| absent.got(&scene.senders[0]).len() >= acknowledged);
     drop(absent);
     scene.server.stop();
 
