@@ -93,6 +93,12 @@ pub const REFUSALS: &[Explained] = &[
         "A broken client, a port scan, or a stanza that is too long; the log at level debug names the stream.",
     ),
     row(
+        "held_bytes",
+        "Stanzas came from another worker whose sender had its part of what may wait behind subscriptions, and were refused.",
+        &["limits.held_bytes"],
+        "Nothing, if it is few senders. If it is many, the disk of the directory is slow: see `queue.directory`.",
+    ),
+    row(
         "idle",
         "A client did not answer the server's ping.",
         &["limits.idle_seconds", "limits.idle_answer_seconds"],
