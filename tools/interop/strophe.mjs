@@ -64,9 +64,10 @@ function heard(message) {
 }
 
 // As soon as a request is held.
-function forget(old) {
+// Not before its last request has gone out: one that never was would leave a gap in their numbers, and the session would wait for it.
+function forget(old, seen) {
   const { sid, rid, _requests } = old._proto;
-  if (_requests.length === 0) return setTimeout(() => forget(old), 5);
+  if (_requests.length === 0 || rid !== seen) return setTimeout(() => forget(old, rid), 200);
   old.pause();
   clearTimeout(old._idleTimeout);
   _requests.forEach((request) => { request.abort = true; request.xhr.abort(); });

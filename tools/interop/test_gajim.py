@@ -248,7 +248,8 @@ def gajim(server, chats, within=(), **account):
         with screen() as display, program(command, folder, display, within):
             yield Gajim(folder, display, folder / "log")
     finally:
-        shutil.rmtree(folder)
+        # A process of its desktop may be writing its last words.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def set_avatar(client, picture):
