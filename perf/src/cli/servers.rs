@@ -212,7 +212,7 @@ pub(crate) struct ArchiveArgs {
     #[arg(
         long,
         value_name = "MIB",
-        conflicts_with_all = ["running", "each"],
+        conflicts_with_all = ["running", "each", "servers"],
         value_parser = clap::value_parser!(u64).range(32..=1_000_000)
     )]
     pub(crate) cgroup_mib: Option<u64>,

@@ -44,6 +44,7 @@ pub(super) fn answer(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Deliv
         actor: ActorId::NOBODY,
         erased: 0,
         stale_steps_left: STALE_STEPS_MAX,
+        left: wanted.most,
     };
     match recall.room(actors, env, fx) {
         Ok(Some(actor)) => recall.actor = actor,
@@ -69,6 +70,8 @@ struct Recall {
     /// Messages that had been erased when the step was asked for.
     erased: u64,
     stale_steps_left: u32,
+    /// Messages that may still be read.
+    left: u64,
 }
 
 impl Recall {
@@ -149,9 +152,11 @@ impl Recall {
             Some(taken_back) if !is_stale => self.give(env, fx, &page, &taken_back),
             _ => return self.end(env, fx, AnswerEnd::Busy),
         }
+        self.left = self.left.saturating_sub(page.messages.len() as u64);
         match page.goes_on() {
-            true => self.read(actors, env, fx, asked.rest(&page)),
             false => self.end(env, fx, AnswerEnd::All),
+            true if self.left == 0 => self.end(env, fx, AnswerEnd::Failed),
+            true => self.read(actors, env, fx, asked.rest(&page)),
         }
     }
 

@@ -4,6 +4,7 @@ use whimbrel_storage::log::{ActorCopy, Sequence};
 
 use crate::effects::answer;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -29,7 +30,12 @@ pub fn deliver(
     if is_subscription || d.traits.has(Traits::RELEASED) {
         return deliver_now(actors, env, fx, d, sender);
     }
-    if !d.traits.has(Traits::HELD) && actors.under_way.lacks_room(d, env.config.limits.held_bytes as usize) {
+    // Senders whose home is here were asked at their connections, where they wait.
+    let is_from_elsewhere = || env.home_of(address::local_of(d.from)) != env.worker;
+    if !d.traits.has(Traits::HELD)
+        && actors.under_way.lacks_room(d, env.config.limits.held_bytes as usize)
+        && is_from_elsewhere()
+    {
         if is_refused_without_room(d) {
             refuse_to_hold(actors, env, fx, d);
             return None;

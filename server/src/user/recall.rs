@@ -34,6 +34,19 @@ use crate::xml::Element;
 /// Sessions of a worker whose texts are read at once. Others wait: each may need `limits.sm_unacked_bytes` for a moment.
 const AT_ONCE_MAX: usize = 64;
 
+/// Questions of a worker that are open at once, and those of one session: each takes a place among `archive.queries`, which are for
+/// everybody.
+const OPEN_MAX: usize = 64;
+const OPEN_OF_SESSION_MAX: usize = 4;
+
+/// Milliseconds until a room that was busy is asked again.
+const BUSY_MS: u64 = 100;
+
+/// Messages that a room reads for a question beside those that are wanted, and for each of these: some of a room are said to nobody
+/// in it. A client that left the room for long and came back has more between, and enters anew.
+const READ_BESIDE: u64 = 1000;
+const READ_EACH: u64 = 4;
+
 /// The part of `limits.detached_bytes` up to which a session keeps what rooms have said itself: so one that was away for a moment
 /// goes on without asking anybody.
 const KEPT_PART: usize = 16;
@@ -47,6 +60,8 @@ pub struct Wanted {
     pub first: Sequence,
     /// The newest one.
     pub last: Sequence,
+    /// Messages that are read for it at most; with more between the two, the answer is [`AnswerEnd::Failed`].
+    pub most: u64,
 }
 
 /// How a room's answer ends.
@@ -65,14 +80,15 @@ pub enum AnswerEnd {
 impl Wanted {
     /// As it goes to the room.
     pub fn text(&self) -> String {
-        format!("{} {} {}", self.number, self.first.0, self.last.0)
+        format!("{} {} {} {}", self.number, self.first.0, self.last.0, self.most)
     }
 
     /// Reads it.
     pub fn read(text: &str) -> Option<Wanted> {
         let mut numbers = text.split(' ').map(|number| number.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();
-        Some(Wanted { number: next()?, first: Sequence(next()?), last: Sequence(next()?) })
+        let (number, first, last) = (next()?, Sequence(next()?), Sequence(next()?));
+        Some(Wanted { number, first, last, most: next()? })
     }
 
     /// The end of the answer, as it comes back.
@@ -120,7 +136,7 @@ struct Asked {
 type Place = (PeerHash, Sequence);
 
 /// What is read again for one session.
-struct Recall {
+pub struct Recall {
     stream: StreamId,
     asked: Vec<Asked>,
     texts: HashMap<Place, Text, FixedState>,
@@ -137,22 +153,50 @@ pub enum Progress {
     Lost,
 }
 
+impl Recall {
+    /// Questions that are not answered.
+    fn open(&self) -> usize {
+        self.asked.iter().filter(|asked| asked.end.is_none()).count()
+    }
+
+    /// The oldest message of a room that is missing, and how many are.
+    fn missing(&self, room: PeerHash) -> Option<(Sequence, u64)> {
+        let is_missing = |(place, text): &(&Place, &Text)| place.0 == room && matches!(text, Text::Missing);
+        let missing = self.texts.iter().filter(is_missing).map(|(place, _)| (place.1, 1));
+        missing.reduce(|one, other| (one.0.min(other.0), one.1 + other.1))
+    }
+}
+
 /// Sessions of a worker for which texts are read.
 #[derive(Default)]
 pub struct Recalls {
     under_way: HashMap<ResourceKey, Recall, FixedState>,
     next: u64,
+    /// Questions that are not answered.
+    open: usize,
 }
 
 impl Recalls {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     /// Ends all but those of which this is true.
     pub fn retain(&mut self, is_wanted: impl Fn(ResourceKey) -> bool) {
-        self.under_way.retain(|key, _| is_wanted(*key));
+        let open = &mut self.open;
+        self.under_way.retain(|key, recall| {
+            let is_kept = is_wanted(*key);
+            *open -= if is_kept { 0 } else { recall.open() };
+            is_kept
+        });
     }
 
     /// A resource is gone.
-    pub fn forget(&mut self, key: ResourceKey) {
-        self.under_way.remove(&key);
+    pub fn forget(&mut self, key: ResourceKey) -> Option<Recall> {
+        let recall = self.under_way.remove(&key)?;
+        self.open -= recall.open();
+        Some(recall)
     }
 
     /// A message of a room is taken back.
@@ -281,23 +325,35 @@ fn begin(actors: &mut Actors, env: &Env, key: ResourceKey, stream: StreamId) {
         let hash = hash_of(env, &env.room_jid(&room));
         let Some(&(first, last)) = ranges.get(&hash) else { continue };
         actors.recalls.next += 1;
-        let wanted = Wanted { number: actors.recalls.next, first, last };
+        let wanted = Wanted { number: actors.recalls.next, first, last, most: 0 };
         // It is asked next.
         asked.push(Asked { room, hash, wanted, end: Some(AnswerEnd::Busy), since: Millis(0) });
     }
     actors.recalls.under_way.insert(key, Recall { stream, asked, texts });
 }
 
-/// Asks the rooms that have not answered, or were busy a moment ago.
+/// Asks rooms that were not asked yet, or were busy a while ago, for what is still missing.
 fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
-    let Some(recall) = actors.recalls.under_way.get_mut(&key) else { return };
-    let is_due = |asked: &Asked| asked.end == Some(AnswerEnd::Busy) && asked.since.0 < env.now.0;
-    if !recall.asked.iter().any(is_due) {
+    let Recalls { under_way, open, .. } = &mut actors.recalls;
+    let Some(recall) = under_way.get_mut(&key) else { return };
+    let is_due = |asked: &Asked| asked.end == Some(AnswerEnd::Busy) && asked.since.0 + BUSY_MS <= env.now.0;
+    let room_for = (OPEN_MAX - *open).min(OPEN_OF_SESSION_MAX.saturating_sub(recall.open()));
+    let due: Vec<usize> =
+        (0..recall.asked.len()).filter(|at| is_due(&recall.asked[*at])).take(room_for).collect();
+    if due.is_empty() {
         return;
     }
     let full = actors.users.full_jid(env, key);
-    for asked in recall.asked.iter_mut().filter(|asked| is_due(asked)) {
+    for at in due {
+        let missing = recall.missing(recall.asked[at].hash);
+        let asked = &mut recall.asked[at];
+        let Some((first, count)) = missing else {
+            asked.end = Some(AnswerEnd::All);
+            continue;
+        };
+        (asked.wanted.first, asked.wanted.most) = (first, READ_BESIDE + READ_EACH * count);
         (asked.end, asked.since) = (None, env.now);
+        *open += 1;
         let question = Delivery {
             kind: Kind::Iq,
             typ: Type::Result,
@@ -315,15 +371,18 @@ fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
 
 /// A room gives what a session of this worker refers to, or says that there is no more of it.
 pub fn receive(actors: &mut Actors, env: &Env, cast: &Cast<'_>) {
+    let Recalls { under_way, open, .. } = &mut actors.recalls;
     for target in cast.targets() {
         let (local, Some(resource)) = address::local_and_resource_of_target(target) else { continue };
         let Some(user) = actors.users.find(local) else { continue };
         let Some(key) = actors.users.find_resource(user, resource) else { continue };
-        let Some(recall) = actors.recalls.under_way.get_mut(&key) else { continue };
+        let Some(recall) = under_way.get_mut(&key) else { continue };
         if cast.weight == Weight::RecallEnd {
             let Some((number, end)) = read_end(cast.tail) else { continue };
-            for asked in recall.asked.iter_mut().filter(|asked| asked.wanted.number == number) {
-                asked.end = Some(end);
+            let is_it = |asked: &&mut Asked| asked.wanted.number == number && asked.end.is_none();
+            if let Some(asked) = recall.asked.iter_mut().find(is_it) {
+                (asked.end, asked.since) = (Some(end), env.now);
+                *open -= 1;
             }
             continue;
         }
@@ -348,7 +407,7 @@ pub fn receive(actors: &mut Actors, env: &Env, cast: &Cast<'_>) {
 /// A session goes on: what it refers to is kept again, to be sent and acknowledged as everything else. Of a room in which it may read
 /// no more nothing is left.
 pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, key: ResourceKey) {
-    let mut recall = actors.recalls.under_way.remove(&key);
+    let mut recall = actors.recalls.forget(key);
     let Some(queue) = actors.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return };
     if queue.archived_count() == 0 {
         return;
@@ -380,9 +439,9 @@ mod tests {
 
     #[test]
     fn questions_and_ends_read_as_they_were_written() {
-        let wanted = Wanted { number: 7, first: Sequence(1 << 60), last: Sequence(u64::MAX) };
+        let wanted = Wanted { number: 7, first: Sequence(1 << 60), last: Sequence(u64::MAX), most: 1000 };
         assert_eq!(Wanted::read(&wanted.text()), Some(wanted));
-        for bad in ["", "7", "7 8", "7 8 x", "-1 2 3"] {
+        for bad in ["", "7", "7 8", "7 8 9", "7 8 9 x", "-1 2 3 4"] {
             assert_eq!(Wanted::read(bad), None, "{bad}");
         }
         for end in [AnswerEnd::All, AnswerEnd::NotThere, AnswerEnd::Busy, AnswerEnd::Failed] {

@@ -7,6 +7,8 @@
 //!            └─► failed, with what was handled, where that is known
 //! ```
 
+use std::collections::HashSet;
+
 use crate::proto::errors::{StanzaCondition, StreamCondition};
 use crate::proto::sm::StreamId;
 use crate::proto::sm::element;
@@ -178,8 +180,10 @@ impl Core {
                 }
             }
         }
-        let wanted = &self.resumptions;
-        self.actors.recalls.retain(|key| wanted.iter().any(|resumption| resumption.key == key));
+        if !self.actors.recalls.is_empty() {
+            let wanted: HashSet<_> = self.resumptions.iter().map(|resumption| resumption.key).collect();
+            self.actors.recalls.retain(|key| wanted.contains(&key));
+        }
         // Behind all: of two connections of a client the first may be gone, and the second one goes on.
         for resumption in tried {
             self.keep_again(&resumption);

@@ -273,6 +273,10 @@ impl Reader for Archive {
     }
 
     fn fresh(&self) -> Self {
-        Self { expired: self.expired, ..Self::new(self.journal, self.settings, self.tallies.clone()) }
+        Self {
+            expired: self.expired,
+            taken: self.taken,
+            ..Self::new(self.journal, self.settings, self.tallies.clone())
+        }
     }
 }

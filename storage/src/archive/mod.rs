@@ -103,6 +103,8 @@ impl Default for Settings {
 /// [`WriteTransaction::apply_archive`](crate::directory::WriteTransaction::apply_archive).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
+    /// Which ones of this journal's they are: an answer to others, from before the log was opened again, is none to these.
+    pub number: u64,
     /// Id of the journal.
     pub journal: u64,
     /// Blocks that are full or were evicted, of each actor in order.
@@ -192,7 +194,10 @@ pub struct Archive {
     indexed_to: Position,
     /// Sealed blocks that are gathered, or on their way to the directory: the first ones.
     handed: usize,
-    is_away: bool,
+    /// The number of the changes that are on their way to the directory.
+    away: Option<u64>,
+    /// How many changes were taken.
+    taken: u64,
     /// Segments before this position are gone, and the directory is to be told.
     gone_before: Option<Position>,
     /// Segments in which no id is greater are held no longer.
@@ -222,7 +227,8 @@ impl Archive {
             preparation: None,
             committed: Position(0),
             handed: 0,
-            is_away: false,
+            away: None,
+            taken: 0,
             gone_before: None,
             expired: 0,
         };
@@ -265,7 +271,7 @@ impl Archive {
     /// Makes rows of blocks that are due and adds them to the next changes: so many more at most, and only what the journal has
     /// committed. Returns how many. So a large transaction is made in small pieces.
     pub fn gather(&mut self, more: usize) -> usize {
-        if self.is_away {
+        if self.is_away() {
             return 0;
         }
         let Self { adopted, gathered, heads, memory, .. } = self;
@@ -299,7 +305,7 @@ impl Archive {
 
     /// Whether changes were taken and have not been answered yet: nothing can be gathered.
     pub fn is_away(&self) -> bool {
-        self.is_away
+        self.away.is_some()
     }
 
     /// How many rows the next changes have so far.
@@ -310,7 +316,7 @@ impl Archive {
     /// What is to be applied to the directory now: what was gathered, and so many rows more at most. `None`: nothing, or what was
     /// taken before has not been answered yet.
     pub fn take_changes(&mut self, more: usize) -> Option<Changes> {
-        if self.is_away {
+        if self.is_away() {
             return None;
         }
         self.gather(more);
@@ -324,8 +330,13 @@ impl Archive {
         changes.segments.sort_unstable();
         changes.segments.dedup();
         changes.indexed_to = self.indexed_with(&changes);
-        self.is_away = !changes.is_empty();
-        self.is_away.then_some(changes)
+        if changes.is_empty() {
+            return None;
+        }
+        self.taken += 1;
+        changes.number = self.taken;
+        self.away = Some(changes.number);
+        Some(changes)
     }
 
     /// Up to where rows have everything once these changes are committed: nothing that stays in memory lies before that.
@@ -341,9 +352,13 @@ impl Archive {
     }
 
     /// What was taken has been committed, or has not: then it is given again. What the commit came to must have been told to
-    /// the [`Tallies`] before.
+    /// the [`Tallies`] before. Of changes from before the log was opened again nothing is known any more: what they held is in
+    /// memory once more, and the directory passes over what it has.
     pub fn changes_done(&mut self, changes: &Changes, is_committed: bool) {
-        self.is_away = false;
+        if self.away != Some(changes.number) {
+            return self.look_at_tallies();
+        }
+        self.away = None;
         let adopted = std::mem::take(&mut self.adopted_handed);
         let own = std::mem::take(&mut self.handed);
         let held = std::mem::take(&mut self.gathered_held);

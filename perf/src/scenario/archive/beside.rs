@@ -119,6 +119,8 @@ pub(super) fn run(
         eventing: Eventing::Off,
         what: "archives",
     };
+    // Before anything is made ready: where there are none, nothing else can be.
+    drop(Cgroup::new(limit_mib << 20)?);
     for mut peer in lineup.prepare(folder)? {
         let cgroup = Cgroup::new(limit_mib << 20)?;
         peer.command = cgroup.within(peer.command);

@@ -17,8 +17,8 @@
 //! address: whatever strangers do, its owner gets in without delay.
 //!
 //! The level at an account has two halves. The second one is for networks that have not guessed at that account of late: an owner
-//! at a new address is among them, and a few networks that guess day and night are not. So it takes thousands of them a day to keep an
-//! owner out where it has never been, and at a known address nobody can.
+//! at a new address is among them, and a few networks that guess day and night are not. What it takes to keep an
+//! owner out where it has never been is in docs/security.md; at a known address nobody can.
 //!
 //! The level decides how long the answer is held back, the right one as well as the wrong, so that an answer's absence
 //! tells nothing. At a maximum, attempts are refused unheard; a refused one raises nothing, so a lock always ends by
@@ -81,6 +81,11 @@ impl Limits {
             per_address: limits.guesses_per_address,
         }
     }
+
+    /// The highest level of a network that has guessed at an account.
+    fn seen_most(&self) -> u32 {
+        self.free.saturating_mul(SEEN_LEVELS)
+    }
 }
 
 /// How long it takes to forgive one guess, in milliseconds, by what it is counted. The bound on guesses in the long run:
@@ -96,6 +101,9 @@ const FORGIVE_SEEN_MS: u64 = 8 * 3_600_000;
 
 /// A network that has guessed at an account is forgotten after so many times what would be enough.
 const SEEN_LEVELS: u32 = 3;
+
+/// Entries of the table of networks that have guessed, for each of another table: it forgets last.
+const SEEN_ENTRIES: usize = 4;
 
 /// What happens to an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -160,7 +168,7 @@ impl Throttle {
             accounts: table(FORGIVE_ACCOUNT_MS),
             addresses: table(FORGIVE_ADDRESS_MS),
             networks: table(FORGIVE_NETWORK_MS),
-            seen: table(FORGIVE_SEEN_MS),
+            seen: Table::new(limits.entries.saturating_mul(SEEN_ENTRIES), FORGIVE_SEEN_MS),
             known: Known::new(limits.known),
         }
     }
@@ -198,7 +206,7 @@ impl Throttle {
             for (n, table) in tables.into_iter().enumerate() {
                 levels[n] = table.raise(places[n], rules[n].most, now_ms);
             }
-            self.seen.raise(keys.near, self.limits.free.saturating_mul(SEEN_LEVELS), now_ms);
+            self.seen.raise(keys.near, self.limits.seen_most(), now_ms);
             for (level, rule) in levels.into_iter().zip(rules) {
                 delay_ms = delay_ms.max(self.delay_ms(level, rule));
             }
@@ -217,6 +225,7 @@ impl Throttle {
             self.accounts.lower(keys.account);
             self.addresses.lower(keys.address);
             self.networks.lower(keys.network);
+            self.seen.lower(keys.near);
         }
         self.known.learn(keys.account, keys.pair, now_ms);
     }

@@ -45,18 +45,38 @@ pub(super) struct Seats {
 }
 
 impl Seats {
-    /// Finds a place for one more, of this address, where there are `most` in all; `None`: there is none.
-    pub(super) fn find_place(&mut self, peer: IpAddr, most: usize) -> Option<Place> {
+    /// Whether there is a place for one more, of this address, where there are `most` in all.
+    pub(super) fn has_place(&self, peer: IpAddr, most: usize) -> bool {
         let of_address = self.of_address.get(&Block::of(peer)).copied().unwrap_or(0);
-        if of_address >= most.div_ceil(ADDRESS_PART) {
+        of_address < most.div_ceil(ADDRESS_PART)
+            && (self.by_id.len() < most || self.oldest_early(peer).is_some())
+    }
+
+    /// Adds a session that has not logged in, of this address, where there are `most` in all; `None`: there is no place for it.
+    pub(super) fn take_place(
+        &mut self,
+        (peer, most): (IpAddr, usize),
+        id: Box<str>,
+        seat: &Arc<Seat>,
+    ) -> Option<Place> {
+        if !self.has_place(peer, most) {
             return None;
         }
-        if self.by_id.len() < most {
-            return Some(Place::Free);
-        }
+        let place = match self.by_id.len() < most {
+            true => Place::Free,
+            false => {
+                let oldest = self.oldest_early(peer)?.clone();
+                Place::Of(self.remove(&oldest)?)
+            }
+        };
+        self.insert(id, seat.clone(), true);
+        Some(place)
+    }
+
+    /// The session that gives up its place for one of this address.
+    fn oldest_early(&self, peer: IpAddr) -> Option<&Box<str>> {
         let taker = self.takers.must_yield(peer)?;
-        let oldest = self.early.get(&taker)?.front()?.clone();
-        self.remove(&oldest).map(Place::Of)
+        self.early.get(&taker)?.front()
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Seat>> {
@@ -156,14 +176,13 @@ mod tests {
         let (one, other) = (ip("127.0.0.1"), ip("192.0.2.1"));
         let mut seats = Seats::default();
         for id in ["a", "b"] {
-            assert!(is_free(seats.find_place(one, 16)));
-            seats.insert(id.into(), seat(one), true);
+            assert!(is_free(seats.take_place((one, 16), id.into(), &seat(one))));
         }
-        assert!(seats.find_place(one, 16).is_none(), "two of sixteen");
-        assert!(is_free(seats.find_place(other, 16)));
+        assert!(seats.take_place((one, 16), "c".into(), &seat(one)).is_none(), "two of sixteen");
+        assert!(seats.has_place(other, 16) && !seats.has_place(one, 16) && seats.get("c").is_none());
         seats.remove("a");
         seats.remove("a");
-        assert!(is_free(seats.find_place(one, 16)));
+        assert!(seats.has_place(one, 16));
         seats.remove("b");
         assert!(
             seats.of_address.is_empty() && seats.early.is_empty(),
@@ -171,9 +190,9 @@ mod tests {
         );
     }
 
-    /// The address whose oldest session gives up its place, and nobody's when there is none.
-    fn displaced(seats: &mut Seats, peer: &str) -> String {
-        match seats.find_place(ip(peer), 4) {
+    /// The address whose oldest session gives up its place for a newcomer, and nobody's when there is none.
+    fn displaced(seats: &mut Seats, id: &str, peer: &str) -> String {
+        match seats.take_place((ip(peer), 4), id.into(), &seat(ip(peer))) {
             Some(Place::Free) => "free".into(),
             Some(Place::Of(seat)) => seat.peer.to_string(),
             None => "none".into(),
@@ -184,19 +203,21 @@ mod tests {
     fn the_oldest_of_the_largest_taker_gives_up_its_place_unless_it_has_logged_in() {
         let mut seats = Seats::default();
         for (id, peer) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3"), ("d", "192.0.2.1")] {
-            assert!(is_free(seats.find_place(ip(peer), 4)), "{id}");
-            seats.insert(id.into(), seat(ip(peer)), true);
+            assert_eq!(displaced(&mut seats, id, peer), "free", "{id}");
         }
         seats.logged_in("c");
         seats.logged_in("c");
         // Two of one network are early, and one of another.
-        assert_eq!(displaced(&mut seats, "192.0.2.2"), "none", "its network would have as many");
-        assert_eq!(displaced(&mut seats, "198.51.100.1"), "10.0.0.2");
+        assert_eq!(displaced(&mut seats, "x", "192.0.2.2"), "none", "its network would have as many");
+        assert_eq!(displaced(&mut seats, "e", "198.51.100.1"), "10.0.0.2");
         assert!(seats.get("b").is_none() && seats.get("a").is_some());
-        seats.insert("e".into(), seat(ip("198.51.100.1")), true);
-        assert_eq!(displaced(&mut seats, "203.0.113.1"), "none", "each network has one");
+        assert_eq!(displaced(&mut seats, "x", "203.0.113.1"), "none", "each network has one");
         seats.logged_in("a");
-        assert_eq!(displaced(&mut seats, "203.0.113.1"), "none", "those that have logged in give up nothing");
+        assert_eq!(
+            displaced(&mut seats, "x", "203.0.113.1"),
+            "none",
+            "those that have logged in give up nothing"
+        );
         for id in ["a", "c", "d", "e"] {
             assert!(seats.remove(id).is_some());
         }

@@ -522,12 +522,12 @@ impl<T> Session<T> {
     }
 }
 
-/// The hash of a key, as the key before it is written (§15.3).
 /// Whether an element of a worker ends a login well (RFC 6120 §6.4.6).
 fn is_success(element: &[u8]) -> bool {
     element.starts_with(b"<success") && memchr::memmem::find(element, ns::SASL.as_bytes()).is_some()
 }
 
+/// The hash of a key, as the key before it is written (§15.3).
 fn hash(key: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes());
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

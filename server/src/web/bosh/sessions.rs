@@ -174,9 +174,9 @@ impl Bosh {
         }
         let (peer, secured) = (caller.address(), caller.is_secured());
         let worker = self.workers.choose().ok_or(Refusal::Busy)?;
-        let place = self.seats().find_place(peer, config.http.bosh_sessions as usize);
-        if let Place::Of(seat) = place.ok_or(Refusal::Busy)? {
-            self.displace(&seat);
+        let most = config.http.bosh_sessions as usize;
+        if !self.seats().has_place(peer, most) {
+            return Err(Refusal::Busy);
         }
         let failed = |error: std::io::Error| {
             tracing::warn!(%error, "no socket pair for a session of BOSH");
@@ -193,7 +193,11 @@ impl Bosh {
         }
         let socket = Socket::Open(Arc::new(here));
         let seat = Seat::new(peer, session, socket, (Reader::default(), secured));
-        self.seats().insert(sid.into(), seat.clone(), true);
+        // Nobody ends before all else is there. Another request may have taken the place meanwhile; then the worker's side is cut.
+        let place = self.seats().take_place((peer, most), sid.into(), &seat).ok_or(Refusal::Busy)?;
+        if let Place::Of(displaced) = place {
+            self.displace(&displaced);
+        }
         let metrics = &self.shared.stats.http[0];
         metrics.bosh_begun.add(1);
         metrics.bosh_sessions.add(1);

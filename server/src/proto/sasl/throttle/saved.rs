@@ -103,7 +103,10 @@ impl Throttle {
             entries.iter().for_each(|entry| table.restore(*entry));
         }
         // Who guesses now has guessed of late.
-        record.tables[1].iter().for_each(|entry| seen.restore(*entry));
+        let most = limits.seen_most();
+        record.tables[1]
+            .iter()
+            .for_each(|entry| seen.restore(Entry { level: entry.level.min(most), ..*entry }));
         if record.known_places == known.places() {
             record.known.iter().for_each(|entry| known.restore(*entry));
         }

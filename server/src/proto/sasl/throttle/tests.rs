@@ -145,6 +145,38 @@ fn a_success_forgives_its_own_address_and_not_what_strangers_did() {
     assert_eq!(flood(&mut throttle, "juliet", 256, 0), 9);
 }
 
+/// Somebody who travels logs in from one network at many accounts of a day, and is no guesser for that.
+#[test]
+fn a_right_password_is_no_guess_of_late() {
+    let mut throttle = throttle();
+    for n in 0..20 {
+        let address = ip(&format!("192.0.2.{n}"));
+        assert_eq!(throttle.begin("juliet", address, 0), proceeds(0), "{n}");
+        throttle.succeeded("juliet", address, 0);
+    }
+    // The half for those who have guessed is used up, and that network has not.
+    let _ = flood(&mut throttle, "juliet", 21, 0);
+    assert_ne!(throttle.begin("juliet", ip("192.0.2.200"), 0), Verdict::Refuse);
+    assert_eq!(
+        guess(&mut throttle, "juliet", "10.0.0.1", 2, 0),
+        1,
+        "the second makes it one that has guessed"
+    );
+}
+
+/// A network whose guesses at an account an upgrade carries is forgotten as soon as one of which nothing was carried.
+#[test]
+fn an_upgrade_holds_nobody_for_a_guesser_for_longer() {
+    const EIGHT_HOURS: u64 = 8 * 3_600_000;
+    let mut throttle = throttle();
+    assert!(guess(&mut throttle, "juliet", "10.0.0.1", 10, 0) > 0);
+    assert!(guess(&mut throttle, "juliet", "10.0.0.2", 10, 0) > 0);
+    let mut again = Throttle::restored(LIMITS, &throttle.save());
+    let later = EIGHT_HOURS * u64::from(LIMITS.free * SEEN_LEVELS);
+    let _ = flood(&mut again, "juliet", 21, later);
+    assert_ne!(again.begin("juliet", ip("10.0.0.3"), later), Verdict::Refuse);
+}
+
 #[test]
 fn logins_that_succeed_use_up_nothing() {
     let mut throttle = throttle();
