@@ -17,9 +17,14 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
 
 /// As [`four`], of so many users, with two clients each.
 pub(super) fn still(users: usize, jobs: usize) -> (World, tempfile::TempDir) {
+    still_on(1, users, jobs)
+}
+
+/// As [`still`], with so many workers.
+fn still_on(workers: usize, users: usize, jobs: usize) -> (World, tempfile::TempDir) {
     let still = Weather { delay_ms_max: 0, idle_polls_permille: 0, short_permille: 0, ..Weather::default() };
     let settings = Settings {
-        workers: 1,
+        workers,
         users,
         clients: 2 * users,
         jobs,
@@ -70,7 +75,7 @@ pub(super) fn turn(world: &mut World) {
         world.flush(index);
     }
     world.pass(1);
-    world.turn(0);
+    (0..world.workers.len()).for_each(|worker| world.turn(worker));
 }
 
 /// Runs the oldest write, once there is one; its result waits for the worker.
@@ -458,20 +463,22 @@ fn those_who_fill_what_may_be_held_wait_and_a_bystander_does_not() {
 
 #[test]
 fn a_sender_elsewhere_that_has_its_part_of_what_may_be_held_is_told() {
-    let (mut world, _data) = four(100);
-    world.subscription(0, 1, "subscribe");
+    let (mut world, _data) = still_on(2, 8, 100);
+    let of_home = |home| (0..8).find(|user| world.workers[0].core().env().home_of(&local(*user)) == home);
+    let (sender, contact) = (of_home(1).expect("one of eight"), of_home(0).expect("one of eight"));
+    world.subscription(sender, contact, "subscribe");
     write(&mut world);
-    turn(&mut world);
-    // The contact's half is on its way to the directory; more comes as from another worker.
+    (0..3).for_each(|_| turn(&mut world));
+    // The contact's half is on its way to the directory; more comes.
     let filler = "x".repeat(3_000);
-    let (from, to) = (full(0, "r0"), local(1));
+    let (from, to) = (full(sender, "r0"), local(contact));
     let bytes =
         format!("<message from='{from}' to='{to}@x' type='chat' id='m'><body>{filler}</body></message>");
     let errors = |world: &World| world.workers[0].core().env().metrics().errors_out.get();
     let (before, limit) = (errors(&world), world.config.limits.held_bytes as usize);
     let mut sent = 0;
     while world.workers[0].core().env().metrics().refused_held.get() == 0 {
-        let (_, _, fx) = world.parts_mut(0);
+        let (_, _, fx) = world.parts_mut(1);
         let message = crate::stanza::Delivery {
             kind: crate::stanza::Kind::Iq,
             typ: crate::stanza::Type::Get,

@@ -161,6 +161,9 @@ impl Applying<'_, '_> {
     /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
     /// little has few rows all the same.
     fn joined(&self, row: &Row, slots: Vec<Slot>) -> Result<Vec<Slot>, DirectoryError> {
+        if slots.len() >= ROW_MESSAGES_MAX {
+            return Ok(slots);
+        }
         let view = self.to.view();
         let before = view.archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
             before.journal == row.journal && before.packed.messages() + slots.len() <= ROW_MESSAGES_MAX
