@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 
 use super::super::WriteTransaction;
 use super::super::error::DirectoryError;
@@ -12,7 +13,18 @@ use crate::log::Position;
 
 /// Segments that a transaction has looked at, and what is held of each by now.
 #[derive(Default)]
-pub(super) struct Counters(BTreeMap<Segment, SegmentTally>);
+pub(super) struct Counters {
+    held: BTreeMap<Segment, SegmentTally>,
+    /// What the directory said last: messages lie beside each other, so it is asked once for many.
+    stored: Option<Stored>,
+}
+
+/// Positions of a journal for which the directory gives one segment, or none. It is not written to before all is counted.
+struct Stored {
+    journal: u64,
+    positions: Range<u64>,
+    base: Option<Position>,
+}
 
 impl View<'_> {
     /// The segment of which something is held that begins last at or before a position.
@@ -34,12 +46,41 @@ impl View<'_> {
         let tally = decode_tally(key, value).map_err(damaged(Table::ArchiveSegments, key))?;
         Ok(Some((Position(base), tally)))
     }
+
+    /// Where the first segment behind a position begins of which something is held.
+    fn archive_segment_behind(
+        &self,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<Position>, DirectoryError> {
+        let table = self.inner.tables.of(Table::ArchiveSegments);
+        let found = table.get_greater_than(self.txn, &key(journal, position.0));
+        let Some((key, _)) = found.map_err(|error| self.inner.failed("read", error))? else {
+            return Ok(None);
+        };
+        let (of, base) = numbers_of(key).map_err(damaged(Table::ArchiveSegments, key))?;
+        Ok((of == journal).then_some(Position(base)))
+    }
+}
+
+impl Stored {
+    /// As the directory says of a position.
+    fn at(view: View<'_>, journal: u64, position: Position) -> Result<Stored, DirectoryError> {
+        let base = view.archive_segment_at(journal, position)?.map(|(base, _)| base);
+        let next = view.archive_segment_behind(journal, position)?;
+        let from = base.map_or(0, |base| base.0);
+        Ok(Stored { journal, positions: from..next.map_or(u64::MAX, |next| next.0), base })
+    }
+
+    fn is_for(&self, journal: u64, position: Position) -> bool {
+        self.journal == journal && self.positions.contains(&position.0)
+    }
 }
 
 impl Counters {
     /// A segment of which something may be held from now on.
     pub(super) fn know(&mut self, view: View<'_>, segment: Segment) -> Result<(), DirectoryError> {
-        if let Entry::Vacant(unknown) = self.0.entry(segment) {
+        if let Entry::Vacant(unknown) = self.held.entry(segment) {
             let found = view.archive_segment_at(segment.0, segment.1)?.filter(|(base, _)| *base == segment.1);
             unknown.insert(found.map_or_else(SegmentTally::default, |(_, tally)| tally));
         }
@@ -53,15 +94,17 @@ impl Counters {
         journal: u64,
         position: Position,
     ) -> Result<Option<&mut SegmentTally>, DirectoryError> {
-        let before = |counters: &Self| {
-            let (segment, _) = counters.0.range(..=(journal, position)).next_back()?;
-            (segment.0 == journal).then_some(*segment)
+        let stored = match self.stored.take() {
+            Some(stored) if stored.is_for(journal, position) => stored,
+            _ => Stored::at(view, journal, position)?,
         };
-        let stored = view.archive_segment_at(journal, position)?.map(|(base, _)| (journal, base));
-        if let Some(stored) = stored.filter(|stored| Some(*stored) > before(self)) {
-            self.know(view, stored)?;
+        let known = self.held.range(..=(journal, position)).next_back().map(|(segment, _)| *segment);
+        if let Some(base) = stored.base.filter(|base| known.is_none_or(|known| known < (journal, *base))) {
+            self.know(view, (journal, base))?;
         }
-        Ok(before(self).and_then(|segment| self.0.get_mut(&segment)))
+        self.stored = Some(stored);
+        let before = self.held.range_mut(..=(journal, position)).next_back();
+        Ok(before.filter(|((of, _), _)| *of == journal).map(|(_, held)| held))
     }
 
     pub(super) fn add(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<(), DirectoryError> {
@@ -93,7 +136,7 @@ impl Counters {
             if base >= before.0 {
                 break;
             }
-            self.0.insert((journal, Position(base)), SegmentTally::default());
+            self.held.insert((journal, Position(base)), SegmentTally::default());
         }
         Ok(())
     }
@@ -101,7 +144,7 @@ impl Counters {
     /// Writes what has changed. Returns it.
     pub(super) fn write(self, to: &mut WriteTransaction<'_>) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut changed = Vec::new();
-        for ((journal, segment), held) in self.0 {
+        for ((journal, segment), held) in self.held {
             let key = key(journal, segment.0);
             if held.records == 0 {
                 to.delete(Table::ArchiveSegments, &key)?;
