@@ -448,4 +448,47 @@ mod tests {
             assert_eq!(read_end(wanted.end(end).as_bytes()), Some((7, end)));
         }
     }
+
+    #[test]
+    fn questions_that_are_open_are_counted_whatever_ends_them() {
+        let key = ResourceKey;
+        let asked = |number, end| Asked {
+            room: "room".into(),
+            hash: PeerHash(1),
+            wanted: Wanted { number, first: Sequence(1), last: Sequence(9), most: 1 },
+            end,
+            since: Millis(0),
+        };
+        let recall = |ends: [Option<AnswerEnd>; 2]| Recall {
+            stream: StreamId(7),
+            asked: ends.into_iter().zip(1..).map(|(end, number)| asked(number, end)).collect(),
+            texts: HashMap::default(),
+        };
+        let mut recalls = Recalls { open: 4, ..Recalls::default() };
+        recalls.under_way.insert(key(1), recall([None, None]));
+        recalls.under_way.insert(key(2), recall([None, Some(AnswerEnd::All)]));
+        recalls.under_way.insert(key(3), recall([None, Some(AnswerEnd::Busy)]));
+        assert!(recalls.forget(key(3)).is_some() && recalls.forget(key(3)).is_none());
+        assert_eq!(recalls.open, 3);
+        recalls.retain(|one| one == key(2));
+        assert_eq!((recalls.open, recalls.under_way.len()), (1, 1));
+        recalls.retain(|_| false);
+        assert!(recalls.is_empty() && recalls.open == 0);
+    }
+
+    #[test]
+    fn a_room_is_asked_again_from_the_oldest_text_that_is_missing() {
+        let (room, other) = (PeerHash(1), PeerHash(2));
+        let mut recall = Recall { stream: StreamId(7), asked: Vec::new(), texts: HashMap::default() };
+        for n in 1..=5 {
+            recall.texts.insert((room, Sequence(n)), Text::Missing);
+        }
+        recall.texts.insert((other, Sequence(0)), Text::Missing);
+        assert_eq!(recall.missing(room), Some((Sequence(1), 5)));
+        recall.texts.insert((room, Sequence(1)), Text::Here([].into()));
+        recall.texts.insert((room, Sequence(2)), Text::Gone);
+        assert_eq!(recall.missing(room), Some((Sequence(3), 3)));
+        (3..=5).for_each(|n| drop(recall.texts.insert((room, Sequence(n)), Text::Gone)));
+        assert_eq!((recall.missing(room), recall.missing(other)), (None, Some((Sequence(0), 1))));
+    }
 }
