@@ -65,7 +65,7 @@ impl Seats {
         let place = match self.by_id.len() < most {
             true => Place::Free,
             false => {
-                let oldest = self.oldest_early(peer)?.clone();
+                let oldest: Box<str> = self.oldest_early(peer)?.into();
                 Place::Of(self.remove(&oldest)?)
             }
         };
@@ -74,9 +74,9 @@ impl Seats {
     }
 
     /// The session that gives up its place for one of this address.
-    fn oldest_early(&self, peer: IpAddr) -> Option<&Box<str>> {
+    fn oldest_early(&self, peer: IpAddr) -> Option<&str> {
         let taker = self.takers.must_yield(peer)?;
-        self.early.get(&taker)?.front()
+        self.early.get(&taker)?.front().map(|id| &**id)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Seat>> {
