@@ -239,8 +239,34 @@ fn is_essential(entry: &Unacked) -> bool {
     }
 }
 
+/// Messages that are looked at for one that a page of the archive has passed over.
+const PASSED_OVER_MAX: usize = 256;
+
+/// The first message for a resource that waits in the log although a later one has been sent to it: with a page of the archive, which
+/// has what was asked for and not all that waits. `elsewhere`: messages that are on their way to others.
+fn passed_over(actors: &Actors, key: ResourceKey, elsewhere: &[Sequence]) -> Option<Sequence> {
+    let resource = actors.users.resource(key);
+    let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref())?;
+    let mut sent: Vec<Sequence> = sm.records().collect();
+    sent.sort_unstable();
+    let newest = *sent.last()?;
+    let (user, account) = (resource.user, actors.users.user(resource.user).id);
+    let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
+    let log = actors.commits.log();
+    let is_sent = |one: &Sequence| sent.binary_search(one).is_ok() || elsewhere.binary_search(one).is_ok();
+    let older = log.waiting(account).take_while(|one| *one < newest);
+    older.filter(|one| !is_sent(one)).take(PASSED_OVER_MAX).find(|one| {
+        let record = log.read(account, Sequence(one.0.saturating_sub(1)), 1).next();
+        let Some(Ok(record)) = record.filter(|read| read.as_ref().is_ok_and(|it| it.sequence == *one)) else {
+            return false;
+        };
+        record::decode(record.payload).is_some_and(|kept| is_for(&actors.users, key, &kept, gets_bare))
+    })
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
 /// has taken in the meantime, or that are on their way to one, are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
+/// Messages that a page of the archive brought before their turn come in their turn now, from the log.
 pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
@@ -249,6 +275,13 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let taken_back = archive::open::taken_back(actors, account);
     // It slept, and they were offered to others. What those do not acknowledge is offered to this one again.
     let elsewhere = flow::under_way_to_others(actors, key);
+    let in_turn = passed_over(actors, key, &elsewhere);
+    if let Some(first) = in_turn {
+        let flow = actors.users.flow_mut(key);
+        let after = Sequence(first.0.saturating_sub(1));
+        flow.after = Some(flow.after.map_or(after, |before| before.min(after)));
+        fx.due_cursors.note(key);
+    }
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
@@ -264,6 +297,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                 true
             }
             Unacked::Record { sequence, .. } if elsewhere.binary_search(sequence).is_ok() => false,
+            Unacked::Record { sequence, .. } if in_turn.is_some_and(|first| first < *sequence) => false,
             Unacked::Record { sequence, .. } => {
                 // One that waits no more in a log that has other numbers has none: see `user::saved::waiting`.
                 let record = log.read(account, Sequence(sequence.0.saturating_sub(1)), 1).next();
