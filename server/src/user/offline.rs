@@ -264,9 +264,17 @@ fn passed_over(actors: &Actors, key: ResourceKey, elsewhere: &[Sequence]) -> Opt
     })
 }
 
+/// The message of the log that an entry refers to, and its bytes.
+fn record_of(entry: &Unacked) -> Option<(Sequence, u32)> {
+    match entry {
+        Unacked::Record { sequence, length } => Some((*sequence, *length)),
+        _ => None,
+    }
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
 /// has taken in the meantime, or that are on their way to one, are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
-/// Messages that a page of the archive brought before their turn come in their turn now, from the log.
+/// Messages that a page of the archive brought before their turn come in their turn now.
 pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
@@ -286,7 +294,16 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
+    // A page of the archive may have brought some before older ones.
+    let mut records: Vec<(Sequence, u32)> =
+        sm.unacked_mut().iter().flat_map(|queue| queue.iter()).filter_map(record_of).collect();
+    records.sort_unstable();
+    let mut records = records.into_iter();
     let again = |entry: Unacked| {
+        let entry = match record_of(&entry).and_then(|_| records.next()) {
+            Some((sequence, length)) => Unacked::Record { sequence, length },
+            None => entry,
+        };
         let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
                 out.written(bytes);

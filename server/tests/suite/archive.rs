@@ -322,6 +322,38 @@ fn what_came_with_a_page_does_not_come_from_the_mailbox_again() {
     });
 }
 
+/// The page brings the newest ones before the older ones are offered; a stream that goes on has all of them as they were said.
+#[test]
+fn a_resumed_stream_has_messages_in_their_order_whatever_a_page_brought_first() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        for n in 0..5 {
+            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+        }
+        settle(&mut romeo);
+        let mut juliet = server.login("juliet", "balcony");
+        let stream = juliet.enable_sm();
+        assert_eq!(query(&mut juliet, &[], &page(2, "<before/>")).unwrap().bodies, ["m3", "m4"]);
+        juliet.send("<presence/>");
+        for n in 0..3 {
+            assert_eq!(message(&mut juliet).attribute("id"), Some(&*format!("m{n}")));
+        }
+        let jid = juliet.jid.clone();
+        drop(juliet);
+        let (mut juliet, resumed) = Client::resume(server.address(), "juliet", &jid, &stream, 0);
+        assert_eq!(resumed.name(), "resumed", "{resumed:?}");
+        let mut again = Vec::new();
+        while again.len() < 5 {
+            let stanza = juliet.stanza();
+            if stanza.name() == "message" {
+                again.push(stanza.attribute("id").map(str::to_owned).unwrap_or_default());
+            }
+        }
+        assert_eq!(again, ["m0", "m1", "m2", "m3", "m4"]);
+    });
+}
+
 #[test]
 fn an_archive_tells_its_bounds_and_its_form() {
     on_each_driver(|server| {
