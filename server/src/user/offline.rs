@@ -239,12 +239,15 @@ fn is_essential(entry: &Unacked) -> bool {
     }
 }
 
-/// Messages that are looked at for one that a page of the archive has passed over.
-const PASSED_OVER_MAX: usize = 256;
-
 /// The first message for a resource that waits in the log although a later one has been sent to it: with a page of the archive, which
-/// has what was asked for and not all that waits. `elsewhere`: messages that are on their way to others.
-fn passed_over(actors: &Actors, key: ResourceKey, elsewhere: &[Sequence]) -> Option<Sequence> {
+/// has what was asked for and not all that waits. `elsewhere`: messages that are on their way to others. No more than
+/// [`WINDOW_BYTES`] is read for it; then what was sent is sent again as it is.
+fn passed_over(
+    actors: &Actors,
+    fx: &mut Effects,
+    key: ResourceKey,
+    elsewhere: &[Sequence],
+) -> Option<Sequence> {
     let resource = actors.users.resource(key);
     let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref())?;
     let mut sent: Vec<Sequence> = sm.records().collect();
@@ -255,13 +258,22 @@ fn passed_over(actors: &Actors, key: ResourceKey, elsewhere: &[Sequence]) -> Opt
     let log = actors.commits.log();
     let is_sent = |one: &Sequence| sent.binary_search(one).is_ok() || elsewhere.binary_search(one).is_ok();
     let older = log.waiting(account).take_while(|one| *one < newest);
-    older.filter(|one| !is_sent(one)).take(PASSED_OVER_MAX).find(|one| {
-        let record = log.read(account, Sequence(one.0.saturating_sub(1)), 1).next();
-        let Some(Ok(record)) = record.filter(|read| read.as_ref().is_ok_and(|it| it.sequence == *one)) else {
-            return false;
+    let mut bytes = 0;
+    for one in older.filter(|one| !is_sent(one)) {
+        let Some(Ok(record)) = log.read(account, Sequence(one.0.saturating_sub(1)), 1).next() else {
+            return None;
         };
-        record::decode(record.payload).is_some_and(|kept| is_for(&actors.users, key, &kept, gets_bare))
-    })
+        fx.work.add_bytes(record.payload.len());
+        bytes += record.payload.len() as u64;
+        let is_meant = |kept: StoredMessage<'_>| is_for(&actors.users, key, &kept, gets_bare);
+        if record.sequence == one && record::decode(record.payload).is_some_and(is_meant) {
+            return Some(one);
+        }
+        if bytes > WINDOW_BYTES {
+            return None;
+        }
+    }
+    None
 }
 
 /// The message of the log that an entry refers to, and its bytes.
@@ -283,7 +295,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let taken_back = archive::open::taken_back(actors, account);
     // It slept, and they were offered to others. What those do not acknowledge is offered to this one again.
     let elsewhere = flow::under_way_to_others(actors, key);
-    let in_turn = passed_over(actors, key, &elsewhere);
+    let in_turn = passed_over(actors, fx, key, &elsewhere);
     if let Some(first) = in_turn {
         let flow = actors.users.flow_mut(key);
         let after = Sequence(first.0.saturating_sub(1));

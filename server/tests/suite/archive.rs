@@ -7,7 +7,7 @@ use whimbrel_storage::log::{PeerHash, Position, Sequence};
 
 use crate::support::answers::{befriend, outcome, payload};
 use crate::support::program::Start;
-use crate::support::{Client, on_each_driver, on_each_driver_with};
+use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
 
 const ARCHIVE: &str = "urn:xmpp:mam:2";
 const RSM: &str = "http://jabber.org/protocol/rsm";
@@ -301,16 +301,21 @@ fn what_the_sender_or_its_rules_do_not_want_is_not_archived() {
     });
 }
 
+/// A client without presence, with messages of m0 to m4 in its mailbox.
+fn for_whom_five_wait(server: &TestServer) -> Client {
+    server.accounts(&["juliet", "romeo"]);
+    let mut romeo = server.login("romeo", "orchard");
+    for n in 0..5 {
+        say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+    }
+    settle(&mut romeo);
+    server.login("juliet", "balcony")
+}
+
 #[test]
 fn what_came_with_a_page_does_not_come_from_the_mailbox_again() {
     on_each_driver(|server| {
-        server.accounts(&["juliet", "romeo"]);
-        let mut romeo = server.login("romeo", "orchard");
-        for n in 0..5 {
-            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
-        }
-        settle(&mut romeo);
-        let mut juliet = server.login("juliet", "balcony");
+        let mut juliet = for_whom_five_wait(server);
         let read = query(&mut juliet, &[], &page(3, "")).unwrap();
         assert_eq!(read.bodies, ["m0", "m1", "m2"]);
         juliet.send("<presence/>");
@@ -326,13 +331,7 @@ fn what_came_with_a_page_does_not_come_from_the_mailbox_again() {
 #[test]
 fn a_resumed_stream_has_messages_in_their_order_whatever_a_page_brought_first() {
     on_each_driver(|server| {
-        server.accounts(&["juliet", "romeo"]);
-        let mut romeo = server.login("romeo", "orchard");
-        for n in 0..5 {
-            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
-        }
-        settle(&mut romeo);
-        let mut juliet = server.login("juliet", "balcony");
+        let mut juliet = for_whom_five_wait(server);
         let stream = juliet.enable_sm();
         assert_eq!(query(&mut juliet, &[], &page(2, "<before/>")).unwrap().bodies, ["m3", "m4"]);
         juliet.send("<presence/>");

@@ -145,7 +145,7 @@ fn a_success_forgives_its_own_address_and_not_what_strangers_did() {
     assert_eq!(flood(&mut throttle, "juliet", 256, 0), 9);
 }
 
-/// Somebody who travels logs in from one network at many accounts of a day, and is no guesser for that.
+/// Somebody who logs in from one network again and again is no guesser for that.
 #[test]
 fn a_right_password_is_no_guess_of_late() {
     let mut throttle = throttle();
