@@ -328,6 +328,9 @@ pub fn home_seed(directory: &Directory) -> u64 {
 
 /// The worker that is the home of a user, out of so many. Never to be changed: messages that wait are where it says.
 pub fn home_of(seed: u64, local: &str, workers: usize) -> usize {
+    if workers == 1 {
+        return 0;
+    }
     let mut hash = seed;
     for chunk in local.as_bytes().chunks(8) {
         let mut word = [0; 8];

@@ -80,12 +80,16 @@ enum Watched {
 
 /// What a stream has under way. One that rests has none of it.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 struct InFlight {
-    not_durable: NotDurable,
     unacked: UnackedQueue,
     /// Bytes sent since the last `<r/>`.
     unasked_bytes: u32,
+    not_durable: NotDurable,
 }
+
+// Every conversation has one (docs/performance.md).
+const _: () = assert!(size_of::<InFlight>() <= 128);
 
 /// The state of one sm stream, which may outlive its connection.
 #[derive(Debug)]
