@@ -7,7 +7,9 @@
 //! reception ────────────────────── messages.ack_latency ───────────────────────────────────────────────────▶│
 //! ```
 //! `messages.prompt_latency` is the first of the two for messages from one to one that were not in the run queue, as those of clients
-//! that say no more than their share of a turn, nor behind output that their recipient had not taken yet. Beside somebody who floods it tells what becomes of everybody else's.
+//! that say no more than their share of a turn, nor waited for their recipient: behind output that it had not taken yet, or because
+//! the kernel did not take all of theirs at once (with io_uring: 4 KiB or more at once). Beside somebody who floods it tells what
+//! becomes of everybody else's.
 //!
 //! The clock is read once when an iteration begins and once when its output is with the driver. Messages carry no time:
 //! what waits does (input in the run queue, a parcel, a connection's output), and it has that of the oldest message in it.
@@ -180,12 +182,14 @@ impl Deliveries {
         Some(micros(probe.since, self.begun?))
     }
 
-    /// The driver has taken what was written to a connection; it keeps `backlog` bytes of it.
+    /// The driver has taken what was written to a connection; it keeps `backlog` bytes of it. What is among them goes as its
+    /// recipient reads.
     pub fn flushed(&mut self, conn: ConnId, lot: Lot, backlog: usize) {
         if backlog == 0 {
             self.drained(conn);
             self.push(lot);
         } else if lot.all.count > 0 {
+            let lot = Lot { prompt: Since::default(), ..lot };
             self.with_driver.entry(conn).or_default().merge(lot);
         }
     }
@@ -309,6 +313,16 @@ mod tests {
         late.add(Reception { at: Some(now), has_waited: true });
         deliveries.flushed(A, late, 0);
         assert_eq!(counted_as(&mut deliveries, Measured::Prompt), (0, 0));
+    }
+
+    #[test]
+    fn a_message_that_goes_as_its_recipient_reads_is_not_a_prompt_one() {
+        let mut deliveries = Deliveries::default();
+        let now = Instant::now();
+        deliveries.flushed(A, lot(now, 2), 100);
+        deliveries.drained(A);
+        deliveries.flushed(A, lot(now, 1), 0);
+        assert_eq!(counted_as(&mut deliveries, Measured::Prompt), (1, 0));
     }
 
     #[test]
