@@ -76,8 +76,7 @@ impl Lot {
     }
 
     /// Messages that have not waited.
-    #[cfg(test)]
-    pub(super) fn prompt(&self) -> u32 {
+    pub fn prompt(&self) -> u32 {
         self.prompt.count
     }
 

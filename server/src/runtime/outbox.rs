@@ -41,6 +41,12 @@ const WAITING_BYTES_MAX: usize = 8 * 1024;
 /// write, and whatever comes next is behind all of them.
 const RELEASED_MAX: usize = 32;
 
+/// Output of so many other connections in an iteration is enough to send messages from one to one before it,
+const OTHERS_MIN: usize = 16;
+
+/// and so many for each of these: a chat, of which half is acknowledgements, goes out in one piece.
+const OTHERS_TIMES: usize = 4;
+
 /// A spare buffer larger than this is given back to the allocator instead.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
 
@@ -351,6 +357,23 @@ impl Outbox {
             self.spare.push(buffer);
         }
     }
+}
+
+/// Puts entries with messages from one to one before all others, which may be what a room says to a thousand. Returns how many
+/// go first; `None`: so few others go that nobody waits for them.
+pub fn prompt_first(entries: &mut [Entry]) -> Option<usize> {
+    let prompt = entries.iter().filter(|entry| entry.messages.prompt() > 0).count();
+    if prompt == 0 || entries.len() - prompt < OTHERS_MIN.max(OTHERS_TIMES * prompt) {
+        return None;
+    }
+    let mut first = 0;
+    for at in 0..entries.len() {
+        if entries[at].messages.prompt() > 0 {
+            entries.swap(first, at);
+            first += 1;
+        }
+    }
+    Some(first)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use crate::runtime::driver::{CloseHow, Driver};
-use crate::runtime::outbox::{Action, Entry};
+use crate::runtime::outbox::{Action, Entry, prompt_first};
 use crate::runtime::timer::Millis;
 use crate::session::Migration;
 use crate::worker::command::{Command, CommandQueue};
@@ -265,7 +265,13 @@ impl<D: Driver> Worker<D> {
         let now = self.core.env().now;
         while !self.core.effects().out.is_empty() {
             let mut entries = self.core.effects_mut().out.take(now, more_comes);
-            for entry in entries.drain(..) {
+            // Messages from one to one are with the kernel before a room's, of which each recipient costs a write.
+            let first = prompt_first(&mut entries);
+            for (at, entry) in entries.drain(..).enumerate() {
+                if Some(at) == first {
+                    self.driver.submit();
+                    self.core.time_messages();
+                }
                 self.apply_one(entry);
                 // After each, because a driver keeps but a few for us.
                 while let Some(buffer) = self.driver.spent().pop() {

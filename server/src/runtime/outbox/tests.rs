@@ -156,3 +156,24 @@ fn a_close_is_not_undone_by_a_pause() {
     outbox.act(A, Action::Resume);
     assert_eq!(outbox.take(Millis(0), false)[0].action, Action::Close(CloseHow::Flush));
 }
+
+#[test]
+fn messages_from_one_to_one_go_before_what_many_get() {
+    let conn = |index: usize| ConnId { index: index as u32, generation: 1 };
+    let taken = |others: usize| {
+        let mut outbox = Outbox::default();
+        outbox.times.begin(std::time::Instant::now());
+        (0..others).for_each(|index| outbox.stream(conn(index)).written(b"<presence/>"));
+        (others..others + 2).for_each(|index| outbox.write_message(conn(index), b"<message/>"));
+        (others + 2..others + 4).for_each(|index| outbox.stream(conn(index)).written(b"<presence/>"));
+        let mut entries = outbox.take(Millis(0), false);
+        let first = prompt_first(&mut entries);
+        let mut order: Vec<u32> = entries.iter().map(|entry| entry.conn.index).collect();
+        let ahead = order[..2].to_vec();
+        order.sort_unstable();
+        assert_eq!(order, (0..others as u32 + 4).collect::<Vec<_>>(), "each once");
+        (first, ahead)
+    };
+    assert_eq!(taken(OTHERS_MIN), (Some(2), vec![16, 17]));
+    assert_eq!(taken(OTHERS_MIN - 3), (None, vec![0, 1]), "too few to wait for");
+}
