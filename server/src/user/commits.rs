@@ -188,6 +188,31 @@ impl CommitTracker {
         outcome
     }
 
+    /// Appends a text once for several actors of this worker, none of them twice and none of them an account. Nobody waits for it to be
+    /// committed. One result for each, in their order.
+    pub fn spool(
+        &mut self,
+        copies: &[ActorCopy],
+        time_ms: u64,
+        payload: &[u8],
+        metrics: &WorkerMetrics,
+    ) -> &[Result<Appended, AppendError>] {
+        let body = Body { time_ms, origin: Origin::default(), payload };
+        metrics.log_bytes.add(payload.len() as u64);
+        self.log.append_for(copies, &body, &mut self.results);
+        let appended = self.results.iter().filter(|result| result.is_ok()).count() as u64;
+        metrics.log_appends.add(appended);
+        metrics.log_pending.add(appended);
+        &self.results
+    }
+
+    /// What is spooled for an actor up to this message is not needed any more.
+    pub fn unspool(&mut self, env: &Env, spool: ActorId, up_to: Sequence) {
+        let trimmed = self.log.trim_up_to(spool, up_to);
+        env.metrics().log_pending.sub(trimmed.messages);
+        env.metrics().log_trims.add(trimmed.messages);
+    }
+
     /// Counts a copy that was appended, and has the holder of `pending_ack` wait for it.
     fn note_appended(
         &mut self,

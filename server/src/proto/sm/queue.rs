@@ -1,7 +1,7 @@
 //! What a client has not acknowledged, oldest first.
 //!
 //! Every stanza sent has its number, so every one has its place here until the client acknowledges it. What the place
-//! costs is another matter: a message of the log is a reference, and so is what a room has said to a session without a connection
+//! costs is another matter: a message of the log is a reference, and so is what rooms have said to a session without a connection
 //! once much of it is unacknowledged; what there is no room to keep becomes a few bytes that tell the client to ask again, or nothing
 //! but a count ([`Unacked::Forgotten`]; neighbours are one entry).
 
@@ -45,6 +45,13 @@ pub enum Unacked {
     Archived {
         /// Where it is.
         reference: Reference,
+        /// Its bytes when it is sent again.
+        length: u32,
+    },
+    /// What was said in a room, of which the log has the text for all who have no connection.
+    Spooled {
+        /// Its number in the spool of the account.
+        sequence: Sequence,
         /// Its bytes when it is sent again.
         length: u32,
     },
@@ -95,7 +102,10 @@ impl Unacked {
         match self {
             Unacked::Stanza { bytes, .. } => bytes.len(),
             Unacked::Answer(answer) => answer.len(),
-            Unacked::Record { .. } | Unacked::Archived { .. } | Unacked::Forgotten(_) => 0,
+            Unacked::Record { .. }
+            | Unacked::Archived { .. }
+            | Unacked::Spooled { .. }
+            | Unacked::Forgotten(_) => 0,
         }
     }
 
@@ -103,7 +113,9 @@ impl Unacked {
     pub(super) fn cost(&self) -> usize {
         ENTRY_BYTES
             + match self {
-                Unacked::Record { length, .. } | Unacked::Archived { length, .. } => *length as usize,
+                Unacked::Record { length, .. }
+                | Unacked::Archived { length, .. }
+                | Unacked::Spooled { length, .. } => *length as usize,
                 other => other.content(),
             }
     }
@@ -131,7 +143,9 @@ pub struct UnackedQueue {
     /// Of [`UnackedQueue::bytes`], theirs.
     replaceable_bytes: usize,
     /// Of the entries, references into archives of rooms.
-    archived: usize,
+    archived: u32,
+    /// Of the entries, references into the spool.
+    spooled: u32,
     /// Of the entries, the oldest, at which [`UnackedQueue::refer`] has looked.
     looked_at: usize,
 }
@@ -158,7 +172,8 @@ impl UnackedQueue {
         self.content += entry.content();
         self.replaceable_bytes += entry.replaceable();
         self.replaceable_entries += usize::from(entry.replaceable() > 0);
-        self.archived += usize::from(matches!(entry, Unacked::Archived { .. }));
+        self.archived += u32::from(matches!(entry, Unacked::Archived { .. }));
+        self.spooled += u32::from(matches!(entry, Unacked::Spooled { .. }));
         self.entries.push_back(entry);
     }
 
@@ -169,7 +184,8 @@ impl UnackedQueue {
         self.content -= entry.content();
         self.replaceable_bytes -= entry.replaceable();
         self.replaceable_entries -= usize::from(entry.replaceable() > 0);
-        self.archived -= usize::from(matches!(entry, Unacked::Archived { .. }));
+        self.archived -= u32::from(matches!(entry, Unacked::Archived { .. }));
+        self.spooled -= u32::from(matches!(entry, Unacked::Spooled { .. }));
         self.looked_at = self.looked_at.saturating_sub(1);
         Some(entry)
     }
@@ -288,7 +304,21 @@ impl UnackedQueue {
 
     /// How many of them there are.
     pub fn archived_count(&self) -> usize {
-        self.archived
+        self.archived as usize
+    }
+
+    /// References into the spool, oldest first.
+    pub fn spooled(&self) -> impl Iterator<Item = Sequence> {
+        let entries = if self.spooled == 0 { 0 } else { self.entries.len() };
+        self.entries.iter().take(entries).filter_map(|entry| match entry {
+            Unacked::Spooled { sequence, .. } => Some(*sequence),
+            _ => None,
+        })
+    }
+
+    /// How many of them there are.
+    pub fn spooled_count(&self) -> usize {
+        self.spooled as usize
     }
 
     /// Forgets the stanzas that are kept here of which this is true, by kind and content. Returns how many there were.
@@ -373,6 +403,7 @@ mod tests {
                 Unacked::Stanza { sender, .. } => format!("p{sender}"),
                 Unacked::Record { .. } => "r".to_owned(),
                 Unacked::Archived { .. } => "m".to_owned(),
+                Unacked::Spooled { .. } => "o".to_owned(),
                 Unacked::Answer(_) => "a".to_owned(),
                 Unacked::Forgotten(count) => format!("({count})"),
             })
@@ -470,6 +501,7 @@ mod tests {
         assert_eq!(shape(&queue), "mp1ssm");
         assert_eq!((queue.size(), queue.content(), queue.archived_count()), (size, 8 + 5 + 1, 2));
         assert!(queue.archived().eq([reference(3), reference(5)]));
+        assert_eq!((queue.spooled().next(), queue.spooled_count()), (None, 0));
         // Nothing has come since: nothing is looked at.
         queue.refer(refer);
         assert_eq!(looks.get(), 3);
@@ -494,5 +526,22 @@ mod tests {
         assert_eq!(queue.forget_where(|kind, bytes| kind == Kind::Message && bytes == b"b"), 2);
         assert_eq!(queue.forget_where(|_, bytes| bytes == b"b"), 0);
         assert_eq!((queue.count(), queue.content(), queue.size().0), (5, 8 + 1 + 1, 4));
+    }
+
+    #[test]
+    fn references_into_the_spool_are_counted_until_they_are_acknowledged() {
+        let mut queue = UnackedQueue::default();
+        let spooled = |n: u64| Unacked::Spooled { sequence: Sequence(n), length: 100 };
+        [iq(10), spooled(3), iq(10), spooled(7)].into_iter().for_each(|entry| queue.push(entry));
+        assert_eq!((shape(&queue).as_str(), queue.spooled_count(), queue.content()), ("soso", 2, 20));
+        assert_eq!(queue.size(), (4, 4 * ENTRY_BYTES + 220));
+        assert!(queue.spooled().eq([Sequence(3), Sequence(7)]));
+        queue.rebuild(|entry| (entry.content() == 0).then_some(entry));
+        assert!(queue.spooled().eq([Sequence(3), Sequence(7)]));
+        let mut gone = 0;
+        queue.acknowledge(1, |_| gone += 1);
+        assert!(queue.spooled().eq([Sequence(7)]) && gone == 1);
+        queue.acknowledge(1, |_| gone += 1);
+        assert_eq!((queue.spooled().next(), queue.spooled_count(), queue.size()), (None, 0, (0, 0)));
     }
 }
