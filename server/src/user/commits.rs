@@ -155,9 +155,10 @@ impl CommitTracker {
         self.log.actors().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
     }
 
-    /// Bytes of memory that what waits for an account takes: its index, and the counts of its senders.
+    /// Bytes of memory that what waits for an account takes: its index, that of its spool, and the counts of its senders.
     pub fn index_bytes(&self, user: ActorId) -> usize {
-        self.log.index_bytes_of(user) + self.shares.bytes_of(user)
+        let spool = ActorId::spool_of(user);
+        self.log.index_bytes_of(user) + self.log.index_bytes_of(spool) + self.shares.bytes_of(user)
     }
 
     /// Appends a message for one or two users of this worker: its text is written once. For each copy that was appended, the
