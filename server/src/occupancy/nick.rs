@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 /// A nick, normalised.
 // Packed: no more is aligned than a length.
-#[repr(packed(2))]
+#[repr(Rust, packed(2))]
 pub struct Nick {
     /// Where the text begins. It is that of a `Box<str>` of `length` bytes, owned by nobody else.
     start: NonNull<u8>,

@@ -20,7 +20,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::StanzaCondition;
-use crate::proto::sm::{AnswerTo, Unacked};
+use crate::proto::sm::{AnswerTo, StreamManagement, Unacked};
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Kind, Type};
 use crate::user::actors::{Actors, Effects};
@@ -295,6 +295,14 @@ fn record_of(entry: &Unacked) -> Option<(Sequence, u32)> {
     }
 }
 
+/// Messages of the log that are unacknowledged, in the order in which they were said: a page of the archive may have brought some before
+/// older ones.
+fn records_in_turn(sm: &StreamManagement) -> impl Iterator<Item = (Sequence, u32)> + use<> {
+    let mut records: Vec<(Sequence, u32)> = sm.unacked().filter_map(record_of).collect();
+    records.sort_unstable();
+    records.into_iter()
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
 /// has taken in the meantime, or that are on their way to one, are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
 /// Messages that a page of the archive brought before their turn come in their turn now.
@@ -318,11 +326,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (commits, mut out) = (&actors.commits, fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
-    // A page of the archive may have brought some before older ones.
-    let mut records: Vec<(Sequence, u32)> =
-        sm.unacked_mut().iter().flat_map(|queue| queue.iter()).filter_map(record_of).collect();
-    records.sort_unstable();
-    let mut records = records.into_iter();
+    let mut records = records_in_turn(sm);
     let again = |entry: Unacked| {
         let entry = match record_of(&entry).and_then(|_| records.next()) {
             Some((sequence, length)) => Unacked::Record { sequence, length },
