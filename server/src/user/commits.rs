@@ -61,6 +61,9 @@ pub enum Commit {
     ByHand,
 }
 
+/// A spooled text of so many bytes is remembered, so that what comes next for others may refer to it.
+const SPOOLED_KEPT_MAX: usize = 16 * 1024;
+
 /// The log of a worker, with the archive that reads it.
 pub type Log = whimbrel_storage::log::Log<Archive>;
 
@@ -83,6 +86,8 @@ pub struct CommitTracker {
     tallies: Arc<Tallies>,
     /// What came of the last append for several, kept for its memory.
     results: Vec<Result<Appended, AppendError>>,
+    /// The last text that was spooled, if it is not long.
+    spooled: (Sequence, Vec<u8>),
     shares: Shares,
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
@@ -108,6 +113,7 @@ impl CommitTracker {
             log,
             tallies,
             results: Vec::new(),
+            spooled: (Sequence::ZERO, Vec::new()),
             shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
@@ -189,8 +195,9 @@ impl CommitTracker {
         outcome
     }
 
-    /// Appends a text once for several actors of this worker, none of them twice and none of them an account. Nobody waits for it to be
-    /// committed. One result for each, in their order.
+    /// Appends a text once for several spools of this worker, none of them twice. Nobody waits for it to be committed. One result for each,
+    /// in their order. If the text is that of the last call, as with the next of the envelopes for a large room, nothing but references
+    /// is written: that was the newest of all, so ids rise in each spool.
     pub fn spool(
         &mut self,
         copies: &[ActorCopy],
@@ -199,8 +206,19 @@ impl CommitTracker {
         metrics: &WorkerMetrics,
     ) -> &[Result<Appended, AppendError>] {
         let body = Body { time_ms, origin: Origin::default(), payload };
-        metrics.log_bytes.add(payload.len() as u64);
-        self.log.append_for(copies, &body, &mut self.results);
+        let is_known = self.spooled.1 == payload
+            && self.log.append_references(copies, self.spooled.0, &body, &mut self.results);
+        if !is_known {
+            metrics.log_bytes.add(payload.len() as u64);
+            metrics.spooled.add(1);
+            self.log.append_for(copies, &body, &mut self.results);
+            let newest = self.results.iter().filter_map(|result| result.as_ref().ok());
+            self.spooled.0 = newest.map(|appended| appended.sequence).max().unwrap_or(Sequence::ZERO);
+            self.spooled.1.clear();
+            if payload.len() <= SPOOLED_KEPT_MAX {
+                self.spooled.1.extend_from_slice(payload);
+            }
+        }
         let appended = self.results.iter().filter(|result| result.is_ok()).count() as u64;
         metrics.log_appends.add(appended);
         metrics.log_pending.add(appended);

@@ -112,9 +112,6 @@ fn append(
     let written = accounts.iter().copied().zip(appended);
     let written: SmallVec<_> = written.filter_map(|(account, sequence)| Some((account, sequence?))).collect();
     fx.buffers.give_back(stanza);
-    if !written.is_empty() {
-        env.metrics().spooled.add(1);
-    }
     written
 }
 
