@@ -59,7 +59,8 @@ worker_metrics! {
     carbons_skipped "carbons.skipped" Counter "stanzas" "Carbon copies not made because their client reads slowly.";
     sm_enabled "sm.enabled" Counter "streams" "Streams on which stream management was enabled (XEP-0198).";
     detached "sm.detached" Gauge "sessions" "Sessions without a connection that wait to be resumed.";
-    references "sm.references" Gauge "messages" "Messages of rooms that sessions without a connection have as references into the rooms' archives (half of limits.sm_unacked_stanzas and limits.sm_unacked_bytes each).";
+    references "sm.references" Gauge "messages" "Messages of rooms that sessions without a connection have as references into the rooms' archives, or into the log where a room has none (half of limits.sm_unacked_stanzas and limits.sm_unacked_bytes each).";
+    spooled "sm.spooled" Counter "messages" "Messages of rooms without an archive that a worker has written to its log for sessions without a connection, as a rule once for all of them.";
     recalled "sm.recalled" Counter "messages" "Of those, read from archives for sessions that were resumed.";
     recalls_high "sm.recalls" HighWater "sessions" "Most sessions of one worker for which they were read at once (at most 64; others wait).";
     asleep "sm.asleep" Gauge "sessions" "Of sm.detached, those that contacts see as gone: their devices are told by push, and they can be resumed for push.resume_hours.";

@@ -263,7 +263,7 @@ impl Shared {
 
     /// The worker that is the home of a room.
     pub fn home_of_room(&self, name: &str) -> usize {
-        home_of(self.inherited.homes ^ ROOMS, name, self.metrics.len())
+        home_of_room(self.inherited.homes, name, self.metrics.len())
     }
 
     /// The worker that is the home of a node of the publish-subscribe service.
@@ -324,6 +324,11 @@ pub fn home_seed(directory: &Directory) -> u64 {
     let (first, _) = secret.split_first_chunk().expect("the secret has 32 bytes");
     // Not the secret itself: nobody may learn of it from where users live.
     mix(u64::from_le_bytes(*first) ^ 0x686f_6d65_2073_6565)
+}
+
+/// The worker that is the home of a room, out of so many. As [`home_of`].
+pub fn home_of_room(seed: u64, name: &str, workers: usize) -> usize {
+    home_of(seed ^ ROOMS, name, workers)
 }
 
 /// The worker that is the home of a user, out of so many. Never to be changed: messages that wait are where it says.

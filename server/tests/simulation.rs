@@ -171,6 +171,8 @@ fn add(all: &mut Tally, tally: &Tally) {
     all.stops += tally.stops;
     all.woken += tally.woken;
     all.recalled += tally.recalled;
+    all.spooled += tally.spooled;
+    all.fleeting += tally.fleeting;
     all.heard_in_rooms += tally.heard_in_rooms;
     all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
     all.refused_in_rooms += tally.refused_in_rooms;
@@ -220,6 +222,8 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.stops,
             all.woken,
             all.recalled,
+            all.spooled,
+            all.fleeting,
             all.heard_in_rooms,
             all.acknowledged_in_rooms,
             all.kept_in_rooms,

@@ -16,11 +16,13 @@ pub enum ActorKind {
     Room = 2,
     /// The publish-subscribe service ([`ActorId::NODES`]). All other numbers are reserved.
     Node = 3,
+    /// What rooms have said to clients of an account that have no connection ([`ActorId::spool_of`]).
+    Spool = 4,
 }
 
 impl ActorKind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::User, Self::Room, Self::Node];
+    pub const ALL: [Self; 4] = [Self::User, Self::Room, Self::Node, Self::Spool];
 
     /// Its name in dumps.
     #[must_use]
@@ -29,6 +31,7 @@ impl ActorKind {
             Self::User => "user",
             Self::Room => "room",
             Self::Node => "node",
+            Self::Spool => "spool",
         }
     }
 }
@@ -76,6 +79,21 @@ impl ActorId {
         Self::new(ActorKind::User, number)
     }
 
+    /// What rooms have said to clients of this account that have no connection.
+    #[must_use]
+    pub const fn spool_of(account: Self) -> Self {
+        Self::new(ActorKind::Spool, account.number())
+    }
+
+    /// The account on whose home it lives: its own, if it is one or the spool of one.
+    #[must_use]
+    pub const fn account(self) -> Self {
+        match self.kind() {
+            Some(ActorKind::Spool) => Self::user(self.number()),
+            _ => self,
+        }
+    }
+
     /// As it was written. Of a kind that this release does not know, too: that is for those who read it to decide.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
@@ -101,6 +119,7 @@ impl ActorId {
             1 => Some(ActorKind::User),
             2 => Some(ActorKind::Room),
             3 => Some(ActorKind::Node),
+            4 => Some(ActorKind::Spool),
             _ => None,
         }
     }
@@ -150,6 +169,10 @@ mod tests {
         }
         assert_ne!(ActorId::user(7), ActorId::new(ActorKind::Room, 7));
         assert_eq!(ActorId::user(1 << 56 | 7), ActorId::user(7), "a number cannot change the kind");
+        let (account, room) = (ActorId::user(5 << COUNT_SHIFT | 9), ActorId::new(ActorKind::Room, 7));
+        let spool = ActorId::spool_of(account);
+        assert_eq!((spool.kind(), spool.count()), (Some(ActorKind::Spool), account.count()));
+        assert_eq!([spool, account, room].map(ActorId::account), [account, account, room]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use foldhash::fast::SeedableRandomState;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::data::{self, Reconciled};
-use whimbrel_storage::directory::{Directory, Options};
+use whimbrel_storage::directory::{Directory, DirectoryError, Options};
 use whimbrel_storage::log::{self, LogsAt, Progress};
 
 use super::archives;
@@ -42,8 +42,8 @@ use crate::user::commits::Logs;
 /// How often reading the log at the start is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Accounts read at once to learn their homes.
-const ACCOUNTS_PAGE: usize = 10_000;
+/// Accounts, or rooms, read at once to learn their homes.
+const HOMES_PAGE: usize = 10_000;
 
 /// Makes the data directory, for the server's user only: it holds keys.
 fn make_data(path: &Path) -> std::io::Result<()> {
@@ -222,8 +222,9 @@ fn open_logs(
     let seed = shared::home_seed(directory);
     // Asked for only when the number of workers has changed since the last run.
     let homes = OnceLock::new();
-    let home =
-        |user: ActorId| homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&user).copied();
+    let home = |actor: ActorId| {
+        homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&actor.account()).copied()
+    };
     let told = Mutex::new(Instant::now());
     let progress = |progress: Progress| {
         let mut told = told.lock().expect("nothing panics while it holds this lock");
@@ -272,24 +273,47 @@ fn tell_dropped(reconciled: &Reconciled) {
     }
 }
 
-/// The home worker of every account.
+/// The home worker of every account and of every room: what they have in the logs moves there.
 fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<ActorId, usize> {
     let mut homes = HashMap::new();
+    let read = homes_of_accounts(directory, seed, workers, &mut homes)
+        .and_then(|()| homes_of_rooms(directory, seed, workers, &mut homes));
+    if let Err(error) = read {
+        tracing::error!(%error, "cannot read the accounts and rooms");
+    }
+    homes
+}
+
+fn homes_of_accounts(
+    directory: &Directory,
+    seed: u64,
+    workers: usize,
+    homes: &mut HashMap<ActorId, usize>,
+) -> Result<(), DirectoryError> {
     let mut after: Option<String> = None;
     loop {
-        let page = match directory.accounts(after.as_deref(), ACCOUNTS_PAGE) {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::error!(%error, "cannot read the accounts");
-                return homes;
-            }
-        };
-        let Some(last) = page.last() else { return homes };
+        let page = directory.accounts(after.as_deref(), HOMES_PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.clone());
         for local in &page {
             if let Ok(Some(id)) = directory.account_id(local) {
                 homes.insert(id, shared::home_of(seed, local, workers));
             }
         }
+    }
+}
+
+fn homes_of_rooms(
+    directory: &Directory,
+    seed: u64,
+    workers: usize,
+    homes: &mut HashMap<ActorId, usize>,
+) -> Result<(), DirectoryError> {
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let page = directory.rooms(|rooms| rooms.page(after.as_deref(), HOMES_PAGE))?;
+        homes.extend(page.iter().map(|room| (room.actor, shared::home_of_room(seed, &room.name, workers))));
+        let Some(last) = page.into_iter().last() else { return Ok(()) };
+        after = Some(last.name);
     }
 }

@@ -4,6 +4,7 @@
 //! makes it do little at a time.
 
 use crate::stanza::{Kind, Type};
+use crate::xml::writer;
 
 /// One presence for many users of one worker.
 #[derive(Copy, Clone, Debug)]
@@ -204,6 +205,19 @@ impl<'a> Cast<'a> {
     pub fn parts(&self, count: usize) -> impl Iterator<Item = Cast<'a>> + use<'a> {
         let whole = *self;
         parts(self.targets, count).map(move |targets| Cast { targets, ..whole })
+    }
+
+    /// Appends the stanza as one seat gets it, of a client of `domain`.
+    pub fn write(&self, domain: &str, (local, resource): (&str, &str), out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head);
+        out.extend_from_slice(b" to=\"");
+        writer::escape_attribute(local, out);
+        out.push(b'@');
+        writer::escape_attribute(domain, out);
+        out.push(b'/');
+        writer::escape_attribute(resource, out);
+        out.push(b'"');
+        out.extend_from_slice(self.tail);
     }
 
     /// How many seats there are.

@@ -1,4 +1,4 @@
-//! Finding the occupants of a room by their nicks and seats. A room of few has no index: it would take more memory than all
+//! Finding the occupants of a room by their nicks and accounts. A room of few has no index: it would take more memory than all
 //! else of it, and there are many such rooms.
 
 use std::hash::BuildHasher;
@@ -12,32 +12,14 @@ use crate::occupancy::occupants::Occupant;
 /// A room of more occupants has an index.
 const SEARCHED_MAX: usize = 8;
 
-/// A seat in the index. Its whole hash tells it from the others of its occupant: where two of one occupant have the same, either
-/// stands for both.
-#[derive(Copy, Clone, PartialEq, Eq)]
-struct IndexedSeat {
-    at: u32,
-    /// In pieces, so that a seat takes 12 bytes.
-    hash: [u8; 8],
-}
-
-impl IndexedSeat {
-    fn new(at: u32, hash: u64) -> IndexedSeat {
-        IndexedSeat { at, hash: hash.to_ne_bytes() }
-    }
-
-    fn hash(&self) -> u64 {
-        u64::from_ne_bytes(self.hash)
-    }
-}
-
 struct Tables {
     by_nick: HashTable<u32>,
-    by_seat: HashTable<IndexedSeat>,
+    /// By localpart. An account has no more occupants than clients, which are few.
+    by_account: HashTable<u32>,
     hasher: SeedableRandomState,
 }
 
-/// Where occupants are, by nick and by seat.
+/// Where occupants are, by nick and by account.
 #[derive(Default)]
 pub(super) struct Index {
     /// `None`: the room has few occupants, which are searched.
@@ -59,8 +41,8 @@ impl Index {
             occupant.local() == local && occupant.seats.iter().any(|seat| seat.resource() == resource)
         };
         let Some(tables) = &self.tables else { return search(all, has) };
-        let hash = tables.hasher.hash_one((local, resource));
-        tables.by_seat.find(hash, |seat| has(&all[seat.at as usize])).map(|seat| seat.at)
+        let hash = tables.hasher.hash_one(local);
+        tables.by_account.find(hash, |&at| has(&all[at as usize])).copied()
     }
 
     /// An occupant is there now.
@@ -68,16 +50,17 @@ impl Index {
         if self.tables.is_some() {
             self.add(all, at);
         } else if all.len() > SEARCHED_MAX {
-            let (by_nick, by_seat) = (HashTable::new(), HashTable::new());
-            self.tables = Some(Box::new(Tables { by_nick, by_seat, hasher: hasher.clone() }));
+            let (by_nick, by_account) = (HashTable::new(), HashTable::new());
+            self.tables = Some(Box::new(Tables { by_nick, by_account, hasher: hasher.clone() }));
             all.iter().for_each(|(at, _)| self.add(all, super::occupants::index(at)));
         }
     }
 
     fn add(&mut self, all: &Slab<Occupant>, at: u32) {
         self.add_nick(all, at);
-        let occupant = &all[at as usize];
-        occupant.seats.iter().for_each(|seat| self.add_seat((seat.local(), seat.resource()), at));
+        let Some(Tables { by_account, hasher, .. }) = self.tables.as_deref_mut() else { return };
+        let hash = |&at: &u32| hasher.hash_one(all[at as usize].local());
+        by_account.insert_unique(hash(&at), at, hash);
     }
 
     /// An occupant has another nick, with which it is in `all`.
@@ -87,30 +70,16 @@ impl Index {
         by_nick.insert_unique(hash(&at), at, hash);
     }
 
-    /// A seat begins.
-    pub(super) fn add_seat(&mut self, names: (&str, &str), at: u32) {
-        let Some(tables) = &mut self.tables else { return };
-        let hash = tables.hasher.hash_one(names);
-        tables.by_seat.insert_unique(hash, IndexedSeat::new(at, hash), IndexedSeat::hash);
-    }
-
     /// An occupant will have another nick, or go.
     pub(super) fn forget_nick(&mut self, nick: &str, at: u32) {
-        let Some(tables) = &mut self.tables else { return };
-        let hash = tables.hasher.hash_one(nick);
-        if let Ok(entry) = tables.by_nick.find_entry(hash, |&other| other == at) {
-            entry.remove();
-        }
+        let Some(Tables { by_nick, hasher, .. }) = self.tables.as_deref_mut() else { return };
+        forget(by_nick, hasher.hash_one(nick), at);
     }
 
-    /// A seat ends.
-    pub(super) fn forget_seat(&mut self, names: (&str, &str), at: u32) {
-        let Some(tables) = &mut self.tables else { return };
-        let hash = tables.hasher.hash_one(names);
-        let forgotten = IndexedSeat::new(at, hash);
-        if let Ok(entry) = tables.by_seat.find_entry(hash, |other| *other == forgotten) {
-            entry.remove();
-        }
+    /// An occupant of this account goes.
+    pub(super) fn forget_account(&mut self, local: &str, at: u32) {
+        let Some(Tables { by_account, hasher, .. }) = self.tables.as_deref_mut() else { return };
+        forget(by_account, hasher.hash_one(local), at);
     }
 
     /// An occupant is gone, and so many are left.
@@ -120,10 +89,19 @@ impl Index {
         }
     }
 
-    /// Seats in the index.
+    /// Occupants in the index.
     #[cfg(test)]
-    pub(super) fn seats(&self) -> usize {
-        self.tables.as_ref().map_or(0, |tables| tables.by_seat.len())
+    pub(super) fn len(&self) -> usize {
+        self.tables.as_ref().map_or(0, |tables| {
+            assert_eq!(tables.by_nick.len(), tables.by_account.len());
+            tables.by_nick.len()
+        })
+    }
+}
+
+fn forget(table: &mut HashTable<u32>, hash: u64, at: u32) {
+    if let Ok(entry) = table.find_entry(hash, |&other| other == at) {
+        entry.remove();
     }
 }
 

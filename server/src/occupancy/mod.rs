@@ -7,8 +7,9 @@
 //! | --- | --- |
 //! | here | the rooms of a worker |
 //! | [`inbox`] | what waits while the room writes or reads |
-//! | `index` | finding occupants by nick and seat |
+//! | `index` | finding occupants by nick and account |
 //! | `interned` | what is kept once |
+//! | [`nick`] | the nick of an occupant, in little memory |
 //! | [`occupants`] | who is in a room, and with which clients |
 //! | [`pace`] | how fast somebody may speak |
 //! | [`payloads`] | what presences say, each text once |
@@ -19,6 +20,8 @@
 pub mod inbox;
 mod index;
 mod interned;
+#[expect(unsafe_code, reason = "a pointer to a text with a length of two bytes")]
+pub mod nick;
 pub mod occupants;
 pub mod pace;
 pub mod payloads;

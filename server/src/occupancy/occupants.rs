@@ -1,11 +1,14 @@
 //! Who is in a room. An occupant has one nick and one account, and as many seats as clients that have entered with them.
 
+use std::fmt;
+
 use foldhash::fast::SeedableRandomState;
 use slab::Slab;
 use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 
 use crate::occupancy::index::Index;
+use crate::occupancy::nick::Nick;
 use crate::occupancy::pace::Pace;
 use crate::occupancy::payloads::Payload;
 use crate::occupancy::seats::{Seat, Seats};
@@ -29,33 +32,69 @@ pub enum Audience {
     Everybody,
 }
 
+impl Audience {
+    const ALL: [Audience; 3] = [Audience::Nobody, Audience::Moderators, Audience::Everybody];
+}
+
+/// What an occupant is to the room, what it may do, and who has been shown its presence, in one byte.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Marks(u8);
+
+const ROLE_SHIFT: u32 = 3;
+const AUDIENCE_SHIFT: u32 = 5;
+const _: () = assert!(Affiliation::ALL.len() <= 8 && Role::ALL.len() <= 4 && Audience::ALL.len() <= 4);
+
+impl Marks {
+    fn new(standing: Standing, seen_by: Audience) -> Marks {
+        let Standing { affiliation, role } = standing;
+        Marks(affiliation as u8 | (role as u8) << ROLE_SHIFT | (seen_by as u8) << AUDIENCE_SHIFT)
+    }
+
+    fn affiliation(self) -> Affiliation {
+        Affiliation::ALL[usize::from(self.0 & 7)]
+    }
+
+    fn role(self) -> Role {
+        Role::ALL[usize::from(self.0 >> ROLE_SHIFT & 3)]
+    }
+
+    fn seen_by(self) -> Audience {
+        Audience::ALL[usize::from(self.0 >> AUDIENCE_SHIFT & 3)]
+    }
+}
+
+impl fmt::Debug for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.affiliation(), self.role(), self.seen_by()).fmt(f)
+    }
+}
+
 /// Somebody who is in a room.
 #[derive(Debug)]
 pub struct Occupant {
-    /// Its nick, normalised.
-    pub nick: Box<str>,
+    /// Its nick.
+    pub nick: Nick,
     /// The clients with which it listens, all of its account.
     pub seats: Seats,
     /// Its id (XEP-0421).
     pub id: OccupantId,
-    /// What it is to the room.
-    pub affiliation: Affiliation,
-    /// What it may do in it.
-    pub role: Role,
-    /// The most who have been shown its presence: they are to see it leave.
-    pub seen_by: Audience,
-    /// What its last presence says: the elements that others see (see [`payloads`](crate::occupancy::payloads)).
-    pub presence: Payload,
-    /// What an operator says of it, as it stands in presence (XEP-0317); empty for nothing.
-    pub hats: Payload,
+    marks: Marks,
+    /// What its last presence says, and its hats.
+    pub payload: Payload,
     /// How fast it speaks.
     pub pace: Pace,
 }
 
 // The memory budget of a room rests on this size (docs/performance.md).
-const _: () = assert!(size_of::<Occupant>() <= 80);
+const _: () = assert!(size_of::<Occupant>() <= 48);
 
 impl Occupant {
+    /// Somebody with a nick and one seat, whose presence nobody has been shown.
+    pub fn new(nick: &str, seats: Seats, id: OccupantId, standing: Standing, payload: Payload) -> Occupant {
+        let marks = Marks::new(standing, Audience::Nobody);
+        Occupant { nick: nick.into(), seats, id, marks, payload, pace: Pace::default() }
+    }
+
     /// Localpart of its account.
     pub fn local(&self) -> &str {
         self.seats.first().local()
@@ -73,12 +112,42 @@ impl Occupant {
 
     /// What it is to the room and in it.
     pub fn standing(&self) -> Standing {
-        Standing { affiliation: self.affiliation, role: self.role }
+        Standing { affiliation: self.affiliation(), role: self.role() }
+    }
+
+    /// What it is to the room.
+    pub fn affiliation(&self) -> Affiliation {
+        self.marks.affiliation()
+    }
+
+    /// It is something else to the room.
+    pub fn set_affiliation(&mut self, affiliation: Affiliation) {
+        self.marks = Marks::new(Standing { affiliation, ..self.standing() }, self.seen_by());
+    }
+
+    /// What it may do in the room.
+    pub fn role(&self) -> Role {
+        self.marks.role()
+    }
+
+    /// It may do something else.
+    pub fn set_role(&mut self, role: Role) {
+        self.marks = Marks::new(Standing { role, ..self.standing() }, self.seen_by());
+    }
+
+    /// The most who have been shown its presence: they are to see it leave.
+    pub fn seen_by(&self) -> Audience {
+        self.marks.seen_by()
+    }
+
+    /// These have been shown its presence.
+    pub fn show_to(&mut self, audience: Audience) {
+        self.marks = Marks::new(self.standing(), self.seen_by().max(audience));
     }
 
     /// Whether it sees everything that moderators see.
     pub fn is_moderator(&self) -> bool {
-        self.role == Role::Moderator
+        self.role() == Role::Moderator
     }
 }
 
@@ -150,7 +219,7 @@ impl Occupants {
         let count = self.all.len();
         if count == self.all.capacity() {
             // In most rooms few are: a table that doubles would be empty for the most part.
-            self.all.reserve_exact(1 + count / 4);
+            self.all.reserve_exact(1 + count / 8);
         }
         let at = index(self.all.insert(occupant));
         self.index.entered(&self.all, at, hasher);
@@ -159,7 +228,6 @@ impl Occupants {
 
     /// Another client of the same account has entered under the same nick.
     pub fn add_seat(&mut self, key: OccupantKey, seat: Seat) {
-        self.index.add_seat((seat.local(), seat.resource()), key.0);
         self.all[key.0 as usize].seats.push(seat);
     }
 
@@ -169,7 +237,6 @@ impl Occupants {
         if self.get(key).seats.len() == 1 {
             return self.remove(key).map(SeatEnd::Last);
         }
-        self.index.forget_seat((local, resource), key.0);
         self.get_mut(key).seats.remove(resource);
         Some(SeatEnd::OneOfSeveral(key))
     }
@@ -178,7 +245,7 @@ impl Occupants {
     pub fn remove(&mut self, key: OccupantKey) -> Option<Box<Occupant>> {
         let gone = self.all.try_remove(key.0 as usize)?;
         self.index.forget_nick(&gone.nick, key.0);
-        gone.seats.iter().for_each(|seat| self.index.forget_seat((seat.local(), seat.resource()), key.0));
+        self.index.forget_account(gone.local(), key.0);
         self.index.left(self.all.len());
         Some(Box::new(gone))
     }
@@ -220,17 +287,10 @@ mod tests {
         }
 
         fn enter(&mut self, nick: &str, local: &str, resource: &str) -> OccupantKey {
-            let occupant = Occupant {
-                nick: nick.into(),
-                seats: Seats::One(self.seat(local, resource)),
-                id: OccupantIds::new(&[0; 32]).of(local, ActorId::user(1)),
-                affiliation: Affiliation::None,
-                role: Role::Participant,
-                seen_by: Audience::Nobody,
-                presence: Payload::default(),
-                hats: Payload::default(),
-                pace: Pace::default(),
-            };
+            let id = OccupantIds::new(&[0; 32]).of(local, ActorId::user(1));
+            let standing = Standing { affiliation: Affiliation::None, role: Role::Participant };
+            let seat = self.seat(local, resource);
+            let occupant = Occupant::new(nick, seat.into(), id, standing, Payload::default());
             self.all.enter(occupant, &self.hasher)
         }
 
@@ -265,7 +325,7 @@ mod tests {
         let mut keys = Vec::new();
         for count in 1..=20 {
             keys.push(hall.enter(&format!("n{count}"), &format!("u{count}"), "1"));
-            assert_eq!(hall.all.index.seats(), if count > 8 { count } else { 0 });
+            assert_eq!(hall.all.index.len(), if count > 8 { count } else { 0 });
         }
         for (gone, key) in keys.iter().enumerate() {
             let (nick, local) = (format!("n{}", gone + 1), format!("u{}", gone + 1));
@@ -275,32 +335,61 @@ mod tests {
             hall.all.remove(*key);
             assert_eq!((hall.all.by_nick("another"), hall.all.by_seat(&local, "1")), (None, None));
         }
-        assert!(hall.all.is_empty() && hall.all.index.seats() == 0);
+        assert!(hall.all.is_empty() && hall.all.index.len() == 0);
     }
 
-    /// Seats of one occupant look alike at the first glance, and a table that is nearly full tells them apart by their places no more.
+    /// An account with several occupants has them at one place of the index, and each goes alone.
     #[test]
-    fn a_seat_that_ends_takes_no_other_seat_of_its_occupant_with_it() {
-        const SEATS: usize = 1024 * 7 / 8;
-        const OTHERS: usize = 9;
-        for round in 0..64 {
+    fn a_seat_that_ends_takes_no_other_of_its_account_with_it() {
+        const OF_ONE: usize = 32;
+        for several_seats in [false, true] {
             let mut hall = Hall::new();
-            for n in 1..OTHERS {
+            for n in 0..9 {
                 hall.enter(&n.to_string(), &format!("u{n}"), "0");
             }
-            let key = hall.enter("j", "juliet", "0");
-            (1..SEATS - OTHERS).for_each(|n| hall.add_seat(key, &n.to_string()));
-            let other = hall.enter("r", "romeo", "0");
-            // Those that came last lie farthest from their places.
-            for gone in (SEATS / 2..SEATS - OTHERS).rev() {
-                let end = hall.all.remove_seat("juliet", &gone.to_string());
-                assert!(matches!(end, Some(SeatEnd::OneOfSeveral(_))), "round {round}, seat {gone}: {end:?}");
+            let first = hall.enter("j0", "juliet", "0");
+            for n in 1..OF_ONE {
+                match several_seats {
+                    true => hall.add_seat(first, &n.to_string()),
+                    false => _ = hall.enter(&format!("j{n}"), "juliet", &n.to_string()),
+                }
             }
-            let is_there = |n: &usize| hall.all.by_seat("juliet", &n.to_string()) == Some(key);
-            assert_eq!((0..SEATS - OTHERS).filter(is_there).count(), SEATS / 2, "round {round}");
-            assert!(hall.all.remove(key).is_some());
-            assert_eq!(hall.all.index.seats(), OTHERS, "round {round}: nothing is left of the others");
-            assert_eq!(hall.all.by_seat("romeo", "0"), Some(other));
+            for gone in (0..OF_ONE).step_by(2) {
+                let end = hall.all.remove_seat("juliet", &gone.to_string());
+                assert_eq!(matches!(end, Some(SeatEnd::OneOfSeveral(_))), several_seats, "{end:?}");
+            }
+            for n in 0..OF_ONE {
+                let found = hall.all.by_seat("juliet", &n.to_string());
+                let nick = if several_seats { "j0".into() } else { format!("j{n}") };
+                assert_eq!(found.is_some(), n % 2 == 1, "{n}");
+                assert!(found.is_none_or(|key| *hall.all.get(key).nick == *nick), "{n}");
+            }
+            hall.all.of_account("juliet").into_iter().for_each(|key| drop(hall.all.remove(key)));
+            assert_eq!(hall.all.index.len(), 9, "nothing is left of the others");
+            assert_eq!(hall.all.by_seat("u3", "0"), hall.all.by_nick("3"));
+        }
+    }
+
+    #[test]
+    fn what_an_occupant_is_and_may_and_who_saw_it_change_alone() {
+        let mut hall = Hall::new();
+        let key = hall.enter("j", "juliet", "1");
+        let occupant = hall.all.get_mut(key);
+        for affiliation in Affiliation::ALL {
+            for role in Role::ALL {
+                occupant.set_affiliation(affiliation);
+                occupant.set_role(role);
+                assert_eq!(occupant.standing(), Standing { affiliation, role });
+                assert_eq!(occupant.seen_by(), Audience::Nobody);
+            }
+        }
+        for (shown, seen_by) in [
+            (Audience::Moderators, Audience::Moderators),
+            (Audience::Everybody, Audience::Everybody),
+            (Audience::Nobody, Audience::Everybody),
+        ] {
+            occupant.show_to(shown);
+            assert_eq!((occupant.seen_by(), occupant.standing()), (seen_by, occupant.standing()));
         }
     }
 

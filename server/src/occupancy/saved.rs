@@ -44,12 +44,12 @@ impl<'a> OccupantRecord<'a> {
             nick: &occupant.nick,
             local: occupant.local(),
             account: occupant.account().raw(),
-            affiliation: occupant.affiliation,
-            role: occupant.role,
-            is_shown: occupant.seen_by == Audience::Everybody,
+            affiliation: occupant.affiliation(),
+            role: occupant.role(),
+            is_shown: occupant.seen_by() == Audience::Everybody,
             seats: occupant.seats.iter().map(|seat| seat.resource()).collect(),
-            presence: &occupant.presence,
-            hats: &occupant.hats,
+            presence: occupant.payload.presence(),
+            hats: occupant.payload.hats(),
         }
     }
 }

@@ -27,35 +27,62 @@ impl Client {
     }
 }
 
-impl Interned for Client {
+/// A client, or all of an occupant. Both are known by the same pointer, so that the one seat that most occupants have takes no more
+/// than a pointer.
+#[derive(Debug)]
+enum Listeners {
+    One(Client),
+    /// At least two, in the order in which they came. These are of one occupant, so they are not among [`Clients`].
+    Several(Box<[Seat]>),
+}
+
+// With two counters it is a block of 48 bytes.
+const _: () = assert!(size_of::<Listeners>() <= 32);
+
+impl Listeners {
+    /// The client that came first.
+    fn first(&self) -> &Client {
+        match self {
+            Listeners::One(client) => client,
+            Listeners::Several(seats) => seats[0].client(),
+        }
+    }
+}
+
+impl Interned for Listeners {
     fn hash(&self, hasher: &SeedableRandomState) -> u64 {
-        hasher.hash_one((self.account, self.names()))
+        let client = self.first();
+        hasher.hash_one((client.account, client.names()))
     }
 }
 
 /// The client with which an occupant listens.
 #[derive(Clone, Debug)]
-pub struct Seat(Arc<Client>);
+pub struct Seat(Arc<Listeners>);
 
 impl Seat {
+    fn client(&self) -> &Client {
+        self.0.first()
+    }
+
     /// Localpart of the account.
     pub fn local(&self) -> &str {
-        self.0.names().0
+        self.client().names().0
     }
 
     /// The client's resource.
     pub fn resource(&self) -> &str {
-        self.0.names().1
+        self.client().names().1
     }
 
     /// The account.
     pub fn account(&self) -> ActorId {
-        self.0.account
+        self.client().account
     }
 
     /// The home worker of the account.
     pub fn home(&self) -> usize {
-        usize::from(self.0.home)
+        usize::from(self.client().home)
     }
 }
 
@@ -68,7 +95,7 @@ impl AsRef<str> for Seat {
 
 /// The clients that are in rooms of a worker.
 pub struct Clients {
-    kept: Interner<Client>,
+    kept: Interner<Listeners>,
 }
 
 impl Clients {
@@ -81,13 +108,19 @@ impl Clients {
     pub fn seat(&mut self, account: ActorId, (local, resource): (&str, &str), home: usize) -> Seat {
         let names = (local, resource);
         let hash = self.kept.hasher().hash_one((account, names));
-        let make = || Client {
-            account,
-            home: u16::try_from(home).expect("there are fewer workers than a u16 counts"),
-            local: u16::try_from(local.len()).expect("a part of a JID is that short"),
-            text: [local, resource].concat().into(),
+        let is_it = |known: &Listeners| {
+            let known = known.first();
+            known.account == account && known.names() == names
         };
-        Seat(self.kept.get(hash, |known| known.account == account && known.names() == names, make))
+        let make = || {
+            Listeners::One(Client {
+                account,
+                home: u16::try_from(home).expect("there are fewer workers than a u16 counts"),
+                local: u16::try_from(local.len()).expect("a part of a JID is that short"),
+                text: [local, resource].concat().into(),
+            })
+        };
+        Seat(self.kept.get(hash, is_it, make))
     }
 
     /// Nobody is in any room: nothing is kept.
@@ -108,28 +141,28 @@ impl Clients {
 
 /// The seats of an occupant, those that came first before others. There is one at least, and most have no other.
 #[derive(Debug)]
-pub enum Seats {
-    /// One.
-    One(Seat),
-    /// More.
-    Several(Box<[Seat]>),
-}
+pub struct Seats(Seat);
 
 impl Seats {
+    /// So many, of which there is one at least.
+    fn of(mut seats: Vec<Seat>) -> Seats {
+        match seats.len() {
+            1 => Seats(seats.remove(0)),
+            _ => Seats(Seat(Arc::new(Listeners::Several(seats.into())))),
+        }
+    }
+
     /// Another client has come.
     pub fn push(&mut self, seat: Seat) {
-        let all: Vec<Seat> = self.iter().cloned().chain([seat]).collect();
-        *self = Seats::Several(all.into());
+        *self = Seats::of(self.iter().cloned().chain([seat]).collect());
     }
 
     /// All but those with this resource. The last one stays.
     pub fn remove(&mut self, resource: &str) {
-        let mut left: Vec<Seat> = self.iter().filter(|seat| seat.resource() != resource).cloned().collect();
-        *self = match left.len() {
-            0 => return,
-            1 => Seats::One(left.remove(0)),
-            _ => Seats::Several(left.into()),
-        };
+        let left: Vec<Seat> = self.iter().filter(|seat| seat.resource() != resource).cloned().collect();
+        if !left.is_empty() {
+            *self = Seats::of(left);
+        }
     }
 
     /// The client that came first.
@@ -138,13 +171,20 @@ impl Seats {
     }
 }
 
+/// The only one.
+impl From<Seat> for Seats {
+    fn from(seat: Seat) -> Seats {
+        Seats(seat)
+    }
+}
+
 impl Deref for Seats {
     type Target = [Seat];
 
     fn deref(&self) -> &[Seat] {
-        match self {
-            Seats::One(seat) => std::slice::from_ref(seat),
-            Seats::Several(seats) => seats,
+        match &*self.0.0 {
+            Listeners::One(_) => std::slice::from_ref(&self.0),
+            Listeners::Several(seats) => seats,
         }
     }
 }
@@ -184,7 +224,7 @@ mod tests {
     fn seats_are_in_the_order_in_which_they_came_and_the_last_stays() {
         let mut clients = clients();
         let mut of = |resource: &str| clients.seat(ActorId::user(1), ("juliet", resource), 0);
-        let mut seats = Seats::One(of("1"));
+        let mut seats = Seats::from(of("1"));
         seats.push(of("2"));
         seats.push(of("3"));
         let resources =
@@ -193,7 +233,7 @@ mod tests {
         seats.remove("1");
         assert_eq!((resources(&seats), seats.first().resource()), (vec!["2".into(), "3".into()], "2"));
         seats.remove("3");
-        assert!(matches!(seats, Seats::One(_)));
+        assert!(Arc::ptr_eq(&seats.0.0, &of("2").0), "one seat is the client itself");
         seats.remove("2");
         assert_eq!(resources(&seats), ["2"]);
     }

@@ -84,11 +84,11 @@ fn give_lists(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_
 }
 
 fn list_role(env: &Env, room: &Room, role: Role, out: &mut Vec<u8>) {
-    for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| occupant.role == role) {
+    for (_, occupant) in room.occupants.iter().filter(|(_, occupant)| occupant.role() == role) {
         let seat = occupant.seats.first();
         let jid = format!("{}/{}", env.bare_jid(seat.local()), seat.resource());
         let item = UserItem {
-            affiliation: occupant.affiliation,
+            affiliation: occupant.affiliation(),
             role: Some(role),
             jid: Some(&jid),
             nick: Some(&occupant.nick),
@@ -274,10 +274,10 @@ fn check(
     let by = By { local: Some(visit.local.to_owned()), nick, reason: item.reason, ..By::default() };
     let (local, occupant) = find(env, fx, room, visit, &item.target)?;
     let affiliation = match occupant {
-        Some(key) => room.occupants.get(key).affiliation,
+        Some(key) => room.occupants.get(key).affiliation(),
         None => affiliation_of(env, fx, room, visit, &local)?,
     };
-    let role = occupant.map_or(Role::None, |key| room.occupants.get(key).role);
+    let role = occupant.map_or(Role::None, |key| room.occupants.get(key).role());
     let is_last_owner = affiliation == Affiliation::Owner && room.record.counts.owners <= 1;
     let standing = Standing { affiliation, role };
     let subject = Subject { standing, is_self: local == visit.local, is_last_owner };

@@ -227,7 +227,7 @@ impl Paging {
         };
         let role = actors.rooms.room(name).and_then(|room| {
             let occupants = room.occupants.of_account(&self.local);
-            occupants.into_iter().map(|key| room.occupants.get(key).role).max()
+            occupants.into_iter().map(|key| room.occupants.get(key).role()).max()
         });
         let affiliation = own.map_or(Affiliation::None, |own| own.affiliation);
         let own = Standing { affiliation, role: role.unwrap_or(Role::None) };

@@ -56,7 +56,7 @@ fn pass_on(
     mut iq: Element,
 ) -> Ack {
     let (asks, asked) = (room.occupants.get(own), room.occupants.get(asked));
-    if visit.d.typ == Type::Set && !rules::may_send_private(asks.role, asked.role, room.config()) {
+    if visit.d.typ == Type::Set && !rules::may_send_private(asks.role(), asked.role(), room.config()) {
         let text = "you may offer nothing to this occupant";
         return visit.refuse(env, fx, StanzaError::from(StanzaCondition::Forbidden).with_text(text));
     }

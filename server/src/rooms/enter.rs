@@ -6,10 +6,8 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::Rooms;
-use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
-use crate::occupancy::pace::Pace;
+use crate::occupancy::occupants::{Occupant, OccupantKey};
 use crate::occupancy::room::Room;
-use crate::occupancy::seats::Seats;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
 use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
@@ -105,7 +103,9 @@ fn again(
     visit: &Visit<'_>,
     (key, nick, shown, join): (OccupantKey, &str, Box<[u8]>, Option<Join>),
 ) -> Ack {
-    let shown = actors.rooms.payloads.intern(&shown);
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let before = room.occupants.get(key).payload.clone();
+    let payload = actors.rooms.payloads.intern(&shown, before.hats());
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
     // All others get it, as they get a message.
     if !room.occupants.get_mut(key).pace.take(env.now.0, env.config.rooms.occupant_messages_per_second) {
@@ -118,7 +118,7 @@ fn again(
     if is_renamed && let Err(error) = may_have_nick(env, fx, room, visit, nick) {
         return error;
     }
-    room.occupants.get_mut(key).presence = shown;
+    room.occupants.get_mut(key).payload = payload;
     match is_renamed {
         true => rename(env, fx, room, key, nick),
         false if join.is_none() => show::show(env, fx, room, key, &[]),
@@ -285,29 +285,21 @@ fn take_seat(
 ) -> Option<(Found, OccupantKey)> {
     let Newcomer { local, account, resource, nick, affiliation, .. } = newcomer;
     let (hasher, Rooms { payloads, clients, .. }) = (actors.rooms.hasher(), &mut actors.rooms);
-    let presence = payloads.intern(&newcomer.presence);
-    let hats = payloads.intern(&newcomer.hats);
+    let payload = payloads.intern(&newcomer.presence, &newcomer.hats);
     let seat = clients.seat(*account, (local, resource), env.home_of(local));
     let room = actors.rooms.room_mut(name)?;
     env.metrics().room_joins.add(1);
     room.seats_changed();
     if let Some(key) = room.occupants.by_nick(nick) {
         room.occupants.add_seat(key, seat);
-        room.occupants.get_mut(key).presence = presence;
+        room.occupants.get_mut(key).payload = payload;
         return Some((Found::Occupant, key));
     }
     env.metrics().room_occupants.add(1);
-    let occupant = Occupant {
-        nick: nick.as_str().into(),
-        seats: Seats::One(seat),
-        id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), *account),
-        affiliation: *affiliation,
-        role: rules::initial_role(*affiliation, &room.record.config),
-        seen_by: Audience::Nobody,
-        presence,
-        hats,
-        pace: Pace::default(),
-    };
+    let id = OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), *account);
+    let role = rules::initial_role(*affiliation, &room.record.config);
+    let standing = rules::Standing { affiliation: *affiliation, role };
+    let occupant = Occupant::new(nick, seat.into(), id, standing, payload);
     Some((Found::Nobody, room.occupants.enter(occupant, &hasher)))
 }
 

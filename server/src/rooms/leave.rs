@@ -40,7 +40,7 @@ fn end_seat(
             Shown::gone(occupant, statuses).show_itself(env, fx, room, &[visit.resource]);
         }
         SeatEnd::Last(mut occupant) => {
-            occupant.presence = farewell.into();
+            occupant.payload = Payload::alone(&farewell);
             say_goodbye(env, fx, room, &Shown::gone(&occupant, statuses));
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn remove(
     (statuses, item, is_important): (&[Status], UserItem<'_>, bool),
 ) {
     let Some(mut occupant) = room.occupants.remove(key) else { return };
-    occupant.presence = Payload::default();
+    occupant.payload = Payload::default();
     room.seats_changed();
     let shown = Shown { item, is_important, ..Shown::gone(&occupant, statuses) };
     say_goodbye(env, fx, room, &shown);

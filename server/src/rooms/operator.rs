@@ -233,10 +233,13 @@ fn set_hats(
         transaction.set_hats(record, jid.as_str(), after).map(|_| ())
     };
     let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
-        let shown = actors.rooms.payloads.intern(&shown);
-        let Some(room) = actors.rooms.room_mut(name) else { return };
-        for key in room.occupants.of_account(&local) {
-            room.occupants.get_mut(key).hats = shown.clone();
+        let keys = actors.rooms.room(name).map(|room| room.occupants.of_account(&local));
+        for key in keys.into_iter().flatten() {
+            let Some(room) = actors.rooms.room(name) else { return };
+            let before = room.occupants.get(key).payload.clone();
+            let payload = actors.rooms.payloads.intern(before.presence(), &shown);
+            let Some(room) = actors.rooms.room_mut(name) else { return };
+            room.occupants.get_mut(key).payload = payload;
             show::show(env, fx, room, key, &[]);
         }
     };
@@ -303,7 +306,7 @@ fn occupants(env: &Env, room: &Room) -> Vec<OccupantFacts> {
                 .iter()
                 .map(|seat| format!("{}/{}", env.bare_jid(seat.local()), seat.resource()))
                 .collect(),
-            role: occupant.role,
+            role: occupant.role(),
         })
         .collect();
     all.sort_by(|a, b| a.nick.cmp(&b.nick));

@@ -162,15 +162,15 @@ pub(super) fn opened(env: &Env, fx: &mut Effects, room: &mut Room, before: &Room
     let keys: Vec<OccupantKey> = room.occupants.iter().map(|(key, _)| key).collect();
     for key in keys {
         let occupant = room.occupants.get(key);
-        if is_closed && occupant.affiliation < Affiliation::Member {
+        if is_closed && occupant.affiliation() < Affiliation::Member {
             let statuses = &[Status::RemovedByMembersOnly];
             // Many may have to go at once: a large room is not told of each.
             leave::remove(env, fx, room, key, (statuses, UserItem::default(), false));
             continue;
         }
         // A room that is moderated no more gives voice to all; one that becomes so takes none away.
-        let role = rules::initial_role(occupant.affiliation, room.config());
-        if role > occupant.role && !room.has(RoomFlags::MODERATED) {
+        let role = rules::initial_role(occupant.affiliation(), room.config());
+        if role > occupant.role() && !room.has(RoomFlags::MODERATED) {
             standing::set_role(env, fx, room, (key, role), &By::default());
         }
     }

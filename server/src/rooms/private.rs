@@ -26,7 +26,7 @@ pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vis
         return visit.refuse(env, fx, StanzaError::from(StanzaCondition::ItemNotFound).with_text(text));
     };
     let (sender, recipient) = (room.occupants.get(key), room.occupants.get(other));
-    if !rules::may_send_private(sender.role, recipient.role, room.config()) {
+    if !rules::may_send_private(sender.role(), recipient.role(), room.config()) {
         let text = "you may send no private messages in this room";
         return visit.refuse(env, fx, StanzaError::from(StanzaCondition::Forbidden).with_text(text));
     }
@@ -70,7 +70,7 @@ pub(super) fn bounced(
     let Some((from, to)) = visit.seat(room).zip(nick.and_then(|nick| room.occupants.by_nick(nick))) else {
         return Ack::Now;
     };
-    let roles = (room.occupants.get(to).role, room.occupants.get(from).role);
+    let roles = (room.occupants.get(to).role(), room.occupants.get(from).role());
     if !rules::may_send_private(roles.0, roles.1, room.config()) {
         return Ack::Now;
     }

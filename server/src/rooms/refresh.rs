@@ -40,7 +40,7 @@ fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<(Vec<(Moved, bool)>,
         let before = room.replace(record).version();
         let mut moves: Vec<(Moved, bool)> = changes(env, rooms, room, before)?;
         for (_, occupant) in room.occupants.iter() {
-            let (local, before) = (occupant.local(), occupant.affiliation);
+            let (local, before) = (occupant.local(), occupant.affiliation());
             let found = rooms.affiliate(room.record.actor, &env.bare_jid(local), Some(local))?;
             let after = found.map_or(Affiliation::None, |found| found.affiliation);
             let moved = Moved::new(local, (before, after), By::default());

@@ -6,11 +6,11 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::Rooms;
 use crate::occupancy::occupants::{Audience, Occupant};
-use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
 use crate::occupancy::saved::OccupantRecord;
 use crate::occupancy::seats::Seats;
 use crate::proto::muc::occupant::OccupantIds;
+use crate::proto::muc::rules::Standing;
 use crate::user::actors::{Actors, Effects};
 
 /// An occupant is where it was. In a room that is not in the directory nobody is.
@@ -29,24 +29,17 @@ pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, record: &OccupantRe
     }
     let (account, home) = (ActorId::from_raw(record.account), env.home_of(record.local));
     let Rooms { payloads, clients, .. } = &mut actors.rooms;
-    let (presence, hats) = (payloads.intern(record.presence), payloads.intern(record.hats));
+    let payload = payloads.intern(record.presence, record.hats);
     let mut seats = record.seats.iter().map(|seat| clients.seat(account, (record.local, seat), home));
-    let Some(mut all) = seats.next().map(Seats::One) else { return };
+    let Some(mut all) = seats.next().map(Seats::from) else { return };
     seats.for_each(|seat| all.push(seat));
     let (hasher, jid) = (actors.rooms.hasher(), env.bare_jid(record.local));
     let Some(room) = actors.rooms.room_mut(record.room) else { return };
-    let occupant = Occupant {
-        nick: record.nick.into(),
-        seats: all,
-        id: OccupantIds::new(&room.record.secret).of(&jid, account),
-        affiliation: record.affiliation,
-        role: record.role,
-        // Moderators may have been shown it, and see it leave.
-        seen_by: if record.is_shown { Audience::Everybody } else { Audience::Moderators },
-        presence,
-        hats,
-        pace: Pace::default(),
-    };
+    let id = OccupantIds::new(&room.record.secret).of(&jid, account);
+    let standing = Standing { affiliation: record.affiliation, role: record.role };
+    let mut occupant = Occupant::new(record.nick, all, id, standing, payload);
+    // Moderators may have been shown it, and see it leave.
+    occupant.show_to(if record.is_shown { Audience::Everybody } else { Audience::Moderators });
     room.occupants.enter(occupant, &hasher);
     env.metrics().room_occupants.add(1);
 }

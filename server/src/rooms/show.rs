@@ -75,9 +75,9 @@ impl<'a> Shown<'a> {
         let mut written = Written::begin(Kind::Presence, from);
         let out = &mut written.0;
         out.extend_from_slice(if self.is_gone { b" type='unavailable'>" } else { b">" });
-        out.extend_from_slice(&occupant.presence);
+        out.extend_from_slice(occupant.payload.presence());
         if !self.is_gone {
-            out.extend_from_slice(&occupant.hats);
+            out.extend_from_slice(occupant.payload.hats());
         }
         occupant.id.write(out);
         if let Some(destroyed) = self.destroyed {
@@ -88,12 +88,12 @@ impl<'a> Shown<'a> {
                 format!("{}/{}", env.bare_jid(seat.local()), seat.resource())
             });
             let is_renamed = self.is_gone && item.nick.is_some();
-            let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role };
+            let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role() };
             let is_told = is_own && !self.is_gone && item.versions.is_none();
             let version = is_told.then(|| versions::current(room, occupant.standing())).flatten();
             let version = version.as_ref().map(|until| Versions { since: None, until });
             let item = UserItem {
-                affiliation: occupant.affiliation,
+                affiliation: occupant.affiliation(),
                 role: Some(role),
                 jid: jid.as_deref(),
                 versions: item.versions.or(version),
@@ -140,7 +140,7 @@ impl<'a> Shown<'a> {
         let now = Reach::of(env, room).of_occupant(room, self.occupant);
         match (self.is_important, self.is_gone) {
             (true, _) => Audience::Everybody,
-            (false, true) => now.max(self.occupant.seen_by),
+            (false, true) => now.max(self.occupant.seen_by()),
             (false, false) => now,
         }
     }
@@ -175,7 +175,8 @@ impl Reach {
     fn of_occupant(self, room: &Room, occupant: &Occupant) -> Audience {
         if self.are_moderators_many {
             Audience::Nobody
-        } else if rules::is_shown(occupant.role, room.config()) && (!self.is_large || occupant.is_moderator())
+        } else if rules::is_shown(occupant.role(), room.config())
+            && (!self.is_large || occupant.is_moderator())
         {
             Audience::Everybody
         } else {
@@ -196,7 +197,7 @@ fn is_in(audience: Audience, viewer: &Occupant) -> bool {
 pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, own: &[Status]) {
     let audience = Reach::of(env, room).of_occupant(room, room.occupants.get(key));
     let occupant = room.occupants.get_mut(key);
-    occupant.seen_by = occupant.seen_by.max(audience);
+    occupant.show_to(audience);
     let occupant = room.occupants.get(key);
     let shown = Shown { own, ..Shown::present(occupant) };
     shown.show_others(env, fx, room);

@@ -30,7 +30,7 @@ pub(super) fn speak(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vi
         Err(ack) => return ack,
     };
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
-    if !rules::may_speak(room.occupants.get(key).role) {
+    if !rules::may_speak(room.occupants.get(key).role()) {
         return visit.refuse(env, fx, error::no_voice());
     }
     if let Err(ack) = room_may_speak(room, env, fx, visit) {

@@ -5,7 +5,6 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
 use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
-use crate::occupancy::payloads::Payload;
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, write_presence};
@@ -99,16 +98,16 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) 
     };
     for key in keys {
         let occupant = room.occupants.get_mut(key);
-        occupant.affiliation = after;
+        occupant.set_affiliation(after);
         if after < Affiliation::Member {
             // Hats belong to those who belong to the room.
-            occupant.hats = Payload::default();
+            occupant.payload = occupant.payload.without_hats();
         }
         if !statuses.is_empty() {
             leave::remove(env, fx, room, key, (statuses, by.item(), true));
             continue;
         }
-        let role = rules::role_after(room.occupants.get(key).role, before, after, room.config());
+        let role = rules::role_after(room.occupants.get(key).role(), before, after, room.config());
         set_role(env, fx, room, (key, role), by);
     }
 }
@@ -127,12 +126,12 @@ pub(super) fn set_role(
     if role == Role::None {
         return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item(), true));
     }
-    room.occupants.get_mut(key).role = role;
+    room.occupants.get_mut(key).set_role(role);
     let occupant: &Occupant = room.occupants.get(key);
     let shown = Shown { item: by.item(), is_important: true, ..Shown::present(occupant) };
     shown.show_others(env, fx, room);
     shown.show_itself(env, fx, room, &occupant.seats);
-    room.occupants.get_mut(key).seen_by = Audience::Everybody;
+    room.occupants.get_mut(key).show_to(Audience::Everybody);
 }
 
 /// Somebody who is not in the room is something else to it: those who see addresses hear of it (§9.3 and others).

@@ -57,7 +57,7 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
         Err(ack) => return ack,
     };
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
-    if !rules::may_set_subject(room.occupants.get(key).role, room.config()) {
+    if !rules::may_set_subject(room.occupants.get(key).role(), room.config()) {
         return visit.refuse(env, fx, StanzaCondition::Forbidden);
     }
     if text.len() > env.config.rooms.subject_bytes as usize {

@@ -76,7 +76,7 @@ impl<'a> Visit<'a> {
         let affiliation = self.affiliation(env, fx, room)?;
         // One who is there with another client has a role all the same.
         let role =
-            room.occupants.of_account(self.local).iter().map(|key| room.occupants.get(*key).role).max();
+            room.occupants.of_account(self.local).iter().map(|key| room.occupants.get(*key).role()).max();
         Ok(Standing { affiliation, role: role.unwrap_or(Role::None) })
     }
 

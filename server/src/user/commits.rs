@@ -61,6 +61,9 @@ pub enum Commit {
     ByHand,
 }
 
+/// A spooled text of so many bytes is remembered, so that what comes next for others may refer to it.
+const SPOOLED_KEPT_MAX: usize = 16 * 1024;
+
 /// The log of a worker, with the archive that reads it.
 pub type Log = whimbrel_storage::log::Log<Archive>;
 
@@ -83,6 +86,8 @@ pub struct CommitTracker {
     tallies: Arc<Tallies>,
     /// What came of the last append for several, kept for its memory.
     results: Vec<Result<Appended, AppendError>>,
+    /// The last text that was spooled, if it is not long.
+    spooled: (Sequence, Vec<u8>),
     shares: Shares,
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
@@ -108,6 +113,7 @@ impl CommitTracker {
             log,
             tallies,
             results: Vec::new(),
+            spooled: (Sequence::ZERO, Vec::new()),
             shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
@@ -155,9 +161,10 @@ impl CommitTracker {
         self.log.actors().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
     }
 
-    /// Bytes of memory that what waits for an account takes: its index, and the counts of its senders.
+    /// Bytes of memory that what waits for an account takes: its index, that of its spool, and the counts of its senders.
     pub fn index_bytes(&self, user: ActorId) -> usize {
-        self.log.index_bytes_of(user) + self.shares.bytes_of(user)
+        let spool = ActorId::spool_of(user);
+        self.log.index_bytes_of(user) + self.log.index_bytes_of(spool) + self.shares.bytes_of(user)
     }
 
     /// Appends a message for one or two users of this worker: its text is written once. For each copy that was appended, the
@@ -186,6 +193,43 @@ impl CommitTracker {
             self.note_appended(sender, appended, pending_ack, metrics);
         }
         outcome
+    }
+
+    /// Appends a text once for several spools of this worker, none of them twice. Nobody waits for it to be committed. One result for each,
+    /// in their order. If the text is that of the last call, as with the next of the envelopes for a large room, nothing but references
+    /// is written: that was the newest of all, so ids rise in each spool.
+    pub fn spool(
+        &mut self,
+        copies: &[ActorCopy],
+        time_ms: u64,
+        payload: &[u8],
+        metrics: &WorkerMetrics,
+    ) -> &[Result<Appended, AppendError>] {
+        let body = Body { time_ms, origin: Origin::default(), payload };
+        let is_known = self.spooled.1 == payload
+            && self.log.append_references(copies, self.spooled.0, &body, &mut self.results);
+        if !is_known {
+            metrics.log_bytes.add(payload.len() as u64);
+            metrics.spooled.add(1);
+            self.log.append_for(copies, &body, &mut self.results);
+            let newest = self.results.iter().filter_map(|result| result.as_ref().ok());
+            self.spooled.0 = newest.map(|appended| appended.sequence).max().unwrap_or(Sequence::ZERO);
+            self.spooled.1.clear();
+            if payload.len() <= SPOOLED_KEPT_MAX {
+                self.spooled.1.extend_from_slice(payload);
+            }
+        }
+        let appended = self.results.iter().filter(|result| result.is_ok()).count() as u64;
+        metrics.log_appends.add(appended);
+        metrics.log_pending.add(appended);
+        &self.results
+    }
+
+    /// What is spooled for an actor up to this message is not needed any more.
+    pub fn unspool(&mut self, env: &Env, spool: ActorId, up_to: Sequence) {
+        let trimmed = self.log.trim_up_to(spool, up_to);
+        env.metrics().log_pending.sub(trimmed.messages);
+        env.metrics().log_trims.add(trimmed.messages);
     }
 
     /// Counts a copy that was appended, and has the holder of `pending_ack` wait for it.

@@ -2,15 +2,21 @@
 //! in one piece of memory, because a client may be in many rooms, and every room has many clients.
 //!
 //! ```text
-//! 2   length; the highest bit: a room      n   a JID; of a room its name alone
+//! 1 or 2   a bit: a room; a bit: there are two bytes; length      n   a JID; of a room its name alone
 //! ```
 
 use std::borrow::Cow;
 
 use crate::proto::address;
 
-/// Set in the length of a room's name.
-const IS_ROOM: u16 = 1 << 15;
+/// Set in the first byte of a room's name.
+const IS_ROOM: u8 = 1 << 7;
+
+/// Set in the first byte of two. The length has the other bits of both.
+const IS_LONG: u8 = 1 << 6;
+
+/// Lengths from here on have two bytes.
+const LONG: usize = IS_LONG as usize;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +44,7 @@ impl<'a> Entity<'a> {
         }
     }
 
-    fn parts(self) -> (u16, &'a str) {
+    fn parts(self) -> (u8, &'a str) {
         match self {
             Entity::Jid(jid) => (0, jid),
             Entity::Room(room) => (IS_ROOM, room),
@@ -59,14 +65,17 @@ impl Entities {
     /// One more.
     pub fn push(&mut self, entity: Entity<'_>) {
         let (kind, text) = entity.parts();
-        let length = u16::try_from(text.len()).ok().filter(|length| length & IS_ROOM == 0);
-        let length = length.expect("a JID has 3,071 bytes at most");
+        let length = u16::try_from(text.len()).ok().filter(|length| usize::from(*length) < LONG << 8);
+        let [high, low] = length.expect("a JID has 3,071 bytes at most").to_be_bytes();
         let more = Entities::bytes_of(entity);
         if self.0.capacity() - self.0.len() < more {
-            // They are many where there are many clients: a quarter to spare, not a half.
-            self.0.reserve_exact(more + self.0.len() / 4);
+            // They are many where there are many clients: an eighth to spare, not a half.
+            self.0.reserve_exact(more + self.0.len() / 8);
         }
-        self.0.extend_from_slice(&(length | kind).to_ne_bytes());
+        match text.len() < LONG {
+            true => self.0.push(kind | low),
+            false => self.0.extend_from_slice(&[kind | IS_LONG | high, low]),
+        }
         self.0.extend_from_slice(text.as_bytes());
     }
 
@@ -83,9 +92,13 @@ impl Entities {
     pub fn iter(&self) -> impl Iterator<Item = Entity<'_>> {
         let mut rest = &self.0[..];
         std::iter::from_fn(move || {
-            let (head, behind) = rest.split_first_chunk::<2>()?;
-            let head = u16::from_ne_bytes(*head);
-            let (text, behind) = behind.split_at_checked(usize::from(head & !IS_ROOM))?;
+            let (head, mut behind) = rest.split_first()?;
+            let mut length = usize::from(head & !(IS_ROOM | IS_LONG));
+            if head & IS_LONG != 0 {
+                let (low, text) = behind.split_first()?;
+                (length, behind) = (length << 8 | usize::from(*low), text);
+            }
+            let (text, behind) = behind.split_at_checked(length)?;
             rest = behind;
             let text = std::str::from_utf8(text).ok()?;
             Some(if head & IS_ROOM == 0 { Entity::Jid(text) } else { Entity::Room(text) })
@@ -104,7 +117,8 @@ impl Entities {
 
     /// Bytes that one takes.
     pub fn bytes_of(entity: Entity<'_>) -> usize {
-        size_of::<u16>() + entity.parts().1.len()
+        let length = entity.parts().1.len();
+        if length < LONG { 1 + length } else { 2 + length }
     }
 
     /// Bytes of memory.
@@ -162,6 +176,17 @@ mod tests {
     fn many_have_little_to_spare() {
         let mut entities = Entities::default();
         (0..1000).for_each(|n| entities.push(Entity::Room(&format!("room-{n:04}"))));
-        assert!(entities.bytes() <= 1000 * 11 * 5 / 4 + 11, "{}", entities.bytes());
+        assert!(entities.bytes() <= 1000 * 10 * 9 / 8 + 10, "{}", entities.bytes());
+    }
+
+    #[test]
+    fn every_length_is_read_as_it_was_written() {
+        let texts: Vec<String> =
+            [0, 1, 62, 63, 64, 65, 255, 256, 257, 3071].iter().map(|length| "x".repeat(*length)).collect();
+        let all: Vec<_> = texts.iter().flat_map(|text| [Entity::Jid(text), Entity::Room(text)]).collect();
+        let entities: Entities = all.iter().copied().collect();
+        assert_eq!(entities.iter().collect::<Vec<_>>(), all);
+        let bytes: usize = all.iter().map(|entity| Entities::bytes_of(*entity)).sum();
+        assert_eq!(entities.0.len(), bytes);
     }
 }

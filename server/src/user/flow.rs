@@ -79,6 +79,8 @@ pub enum Class<'a> {
     Room,
     /// The same, for a session without a connection that is to remember only where the room's archive has it.
     Archived(Reference),
+    /// The same, where the log has it for all who have no connection.
+    Spooled(Sequence),
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
     /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
@@ -202,6 +204,7 @@ fn entry_of(
     match class {
         Class::Record(sequence) => return Unacked::Record { sequence, length },
         Class::Archived(reference) => return Unacked::Archived { reference, length },
+        Class::Spooled(sequence) => return Unacked::Spooled { sequence, length },
         _ => {}
     }
     let ends_forgotten_page = matches!(class, Class::Answer { .. })

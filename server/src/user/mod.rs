@@ -32,6 +32,7 @@ pub mod roster;
 pub mod saved;
 pub mod seats;
 pub mod share;
+pub mod spool;
 pub mod stranger;
 pub mod subscription;
 pub mod tables;

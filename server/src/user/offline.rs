@@ -20,7 +20,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::StanzaCondition;
-use crate::proto::sm::{AnswerTo, Unacked};
+use crate::proto::sm::{AnswerTo, StreamManagement, Unacked};
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Kind, Type};
 use crate::user::actors::{Actors, Effects};
@@ -31,6 +31,7 @@ use crate::user::flow::{self, Outgoing};
 use crate::user::recall;
 use crate::user::record::{self, StoredMessage};
 use crate::user::room::{self, Room};
+use crate::user::spool;
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey, Users};
 use crate::xml::Element;
 
@@ -155,17 +156,28 @@ fn is_for(users: &Users, key: ResourceKey, kept: &StoredMessage<'_>, gets_bare: 
     }
 }
 
-/// A session is over and its resource, which was `full`, is gone from the tables: what it has not acknowledged goes
-/// to others. Messages are in the log and are offered; requests get an error (RFC 6120 §8.3.3.19); what else there
+/// A session of an account is over and its resource, which was `full`, is gone from the tables: what it has not acknowledged goes
+/// to others. Messages are in the log and are offered, but for what rooms have said to it alone; requests get an error (RFC 6120 §8.3.3.19); what else there
 /// is, is dropped.
-pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, full: &str, resource: Resource) {
+pub fn session_ended(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    (account, full): (ActorId, &str),
+    resource: Resource,
+) {
     let user = resource.user;
     let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
+    let mut has_spooled = false;
     for stanza in unacked {
+        has_spooled |= matches!(stanza, Unacked::Spooled { .. });
         refuse_request(env, fx, full, &stanza);
     }
-    let local = address::local_of(full);
-    if actors.users.find(local) == Some(user) {
+    let others = actors.users.find(address::local_of(full)).filter(|found| *found == user);
+    if has_spooled {
+        spool::release(actors, env, account, others);
+    }
+    if let Some(user) = others {
         offer(actors, fx, user);
     }
 }
@@ -183,8 +195,7 @@ fn refuse_request(env: &Env, fx: &mut Effects, full: &str, stanza: &Unacked) {
 }
 
 /// A session has lost its connection: it keeps references, into the log and into archives of rooms, and no more of other things than
-/// `limits.detached_bytes`. The
-/// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
+/// `limits.detached_bytes`. The client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
 /// it cannot do without is not kept, so it cannot be resumed: pushes of its own account, and what rooms in which it is have said or
 /// told it of itself.
 pub fn shed(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey) -> bool {
@@ -284,6 +295,14 @@ fn record_of(entry: &Unacked) -> Option<(Sequence, u32)> {
     }
 }
 
+/// Messages of the log that are unacknowledged, in the order in which they were said: a page of the archive may have brought some before
+/// older ones.
+fn records_in_turn(sm: &StreamManagement) -> impl Iterator<Item = (Sequence, u32)> + use<> {
+    let mut records: Vec<(Sequence, u32)> = sm.unacked().filter_map(record_of).collect();
+    records.sort_unstable();
+    records.into_iter()
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
 /// has taken in the meantime, or that are on their way to one, are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
 /// Messages that a page of the archive brought before their turn come in their turn now.
@@ -292,6 +311,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let (conn, user) = (resource.conn, resource.user);
     let account = actors.users.user(user).id;
     let (local, full) = (actors.users.user(user).local.clone(), actors.users.full_jid(env, key));
+    let name = actors.users.resource(key).name.clone();
     let taken_back = archive::open::taken_back(actors, account);
     // It slept, and they were offered to others. What those do not acknowledge is offered to this one again.
     let elsewhere = flow::under_way_to_others(actors, key);
@@ -304,13 +324,9 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     }
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
+    let (commits, mut out) = (&actors.commits, fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
-    // A page of the archive may have brought some before older ones.
-    let mut records: Vec<(Sequence, u32)> =
-        sm.unacked_mut().iter().flat_map(|queue| queue.iter()).filter_map(record_of).collect();
-    records.sort_unstable();
-    let mut records = records.into_iter();
+    let mut records = records_in_turn(sm);
     let again = |entry: Unacked| {
         let entry = match record_of(&entry).and_then(|_| records.next()) {
             Some((sequence, length)) => Unacked::Record { sequence, length },
@@ -329,7 +345,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
             Unacked::Record { sequence, .. } if in_turn.is_some_and(|first| first < *sequence) => false,
             Unacked::Record { sequence, .. } => {
                 // One that waits no more in a log that has other numbers has none: see `user::saved::waiting`.
-                let record = log.read(account, Sequence(sequence.0.saturating_sub(1)), 1).next();
+                let record = commits.log().read(account, Sequence(sequence.0.saturating_sub(1)), 1).next();
                 match record {
                     Some(Ok(record)) if record.sequence == *sequence => {
                         let kept = record::decode(record.payload)
@@ -343,6 +359,9 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                     _ => false,
                 }
             }
+            Unacked::Spooled { sequence, .. } => spool::text(commits, account, *sequence)
+                .map(|text| out.element(|out| text.write(env, (&local, &name), out)))
+                .is_some(),
             // Texts are there again before a stream is resumed.
             Unacked::Archived { .. } | Unacked::Forgotten(_) => {
                 lost = true;

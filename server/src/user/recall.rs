@@ -6,7 +6,8 @@
 //! <resume/> ─► each room is asked ─► texts out of its archive, then their end ─► all answered: in their places, the stream goes on
 //! ```
 //! So a session that is away while much is said costs an entry of the queue for each message, and the text lies where it lies anyway.
-//! What was taken back meanwhile does not come. A room that keeps no archive has no references: then copies are kept.
+//! What was taken back meanwhile does not come. To what an archive does not have there are references into the log
+//! ([`spool`]).
 //!
 //! The client waits for its `<resumed/>` as it does for the disk, and nothing is sent before, so the order is that of the queue.
 
@@ -28,6 +29,7 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::flow::Class;
 use crate::user::room;
 use crate::user::seats;
+use crate::user::spool;
 use crate::user::tables::Users;
 use crate::xml::Element;
 
@@ -247,26 +249,30 @@ pub fn refer(users: &mut Users, env: &Env, fx: &Effects, key: ResourceKey, kept:
     true
 }
 
-/// What something that is said in a room is to a client.
+/// What something that is said in a room is to a client. `None`: the log is to have it for all who have no connection.
 pub fn class_of(
     actors: &mut Actors,
     env: &Env,
     fx: &Effects,
     key: ResourceKey,
     stanza: &[u8],
-) -> Class<'static> {
+) -> Option<Class<'static>> {
     let is_away = actors.users.resource(key).conn == ConnId::NONE;
     // What is being read again is in memory in a moment.
     if !is_away || actors.recalls.under_way.contains_key(&key) {
-        return Class::Room;
+        return Some(Class::Room);
     }
     let left = kept_bytes(env).checked_sub(stanza.len());
     let has_more = refer(&mut actors.users, env, fx, key, left.unwrap_or(0));
     if left.is_some() && !has_more {
-        return Class::Room;
+        return Some(Class::Room);
     }
     fx.work.add_bytes(stanza.len());
-    reference(env, stanza).map_or(Class::Room, Class::Archived)
+    match reference(env, stanza) {
+        Some(reference) => Some(Class::Archived(reference)),
+        None if spool::takes(stanza) => None,
+        None => Some(Class::Room),
+    }
 }
 
 /// Goes on with reading what a session refers to, whose client has come back.

@@ -96,7 +96,7 @@ pub fn takes(
     class: Class<'_>,
     length: usize,
 ) -> bool {
-    if let Class::Archived(_) = class {
+    if let Class::Archived(_) | Class::Spooled(_) = class {
         // It is a reference as one into the log is.
         if !fits_marks(&actors.users, env, key, length, 2) {
             thin(&mut actors.users, env, key);

@@ -2,13 +2,14 @@
 //!
 //! | what it is | a client that has no room for it |
 //! | --- | --- |
-//! | what was said, or taken back | one that has lost its connection keeps a reference into the room's archive ([`recall`]); without room for that, any client loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
+//! | what was said, or taken back | one that has lost its connection keeps a reference into the room's archive ([`recall`]), or into the log where that has none ([`spool`]); without room for that, any client loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
 //! | somebody's presence | gets the newest of each occupant when it reads again; beyond `limits.inactive_bytes` arrivals give way to departures, and it is shown again who is there ([`show_again`]) |
 //! | a chat state | does not get it |
 //! | what it must know of itself | is treated as with everything of its own account |
 //!
 //! So a client that stays in a room has all that was said in it, and one that reads slowly costs others neither memory nor time.
 
+use smallvec::SmallVec;
 use whimbrel_storage::jid::JidRef;
 
 use crate::effects::work;
@@ -23,8 +24,7 @@ use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::presence::again::Part;
 use crate::user::tables::ResourceKey;
-use crate::user::{archive, blocking, delivery, push, recall, room};
-use crate::xml::writer;
+use crate::user::{archive, blocking, delivery, push, recall, room, spool};
 
 /// What a worker knows of its clients' seats. Where they sit only the rooms know.
 #[derive(Default)]
@@ -63,6 +63,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
     let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
     let taken_back = (cast.weight == Weight::Retraction).then(|| target_of(cast)).flatten();
     let mut bytes = fx.buffers.lend();
+    let mut away: SmallVec<[ResourceKey; 8]> = SmallVec::new();
     for target in cast.targets() {
         fx.work.add(work::RECIPIENT);
         let (local, Some(resource)) = address::local_and_resource_of_target(target) else { continue };
@@ -91,12 +92,19 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         write(env, cast, (local, resource), &mut bytes);
         let conn = actors.users.resource(key).conn;
         let since = fx.out.waits_since(conn, env.now);
-        give(actors, env, fx, key, (cast, room), &bytes);
+        if give(actors, env, fx, key, (cast, room), &bytes) == Given::ToSpool {
+            away.push(key);
+        }
         if is_for_those_inside {
             fx.out.may_wait(conn, since);
         }
     }
     fx.buffers.give_back(bytes);
+    if !away.is_empty() {
+        for key in spool::keep(actors, env, fx, cast, &away) {
+            lose(actors, env, fx, key, room);
+        }
+    }
 }
 
 /// Whether a client that stays in a room must have it.
@@ -118,15 +126,16 @@ fn has_entered(actors: &Actors, key: ResourceKey, room: &str) -> bool {
 
 /// Writes what a room has sent, for one seat.
 pub(super) fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {
-    out.extend_from_slice(cast.head);
-    out.extend_from_slice(b" to=\"");
-    writer::escape_attribute(local, out);
-    out.push(b'@');
-    writer::escape_attribute(&env.shared.domain, out);
-    out.push(b'/');
-    writer::escape_attribute(resource, out);
-    out.push(b'"');
-    out.extend_from_slice(cast.tail);
+    cast.write(&env.shared.domain, (local, resource), out);
+}
+
+/// What becomes of a stanza for a client.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Given {
+    /// It has it, or was told that it has not.
+    Done,
+    /// It has no connection, and the log is to keep it for all who have none.
+    ToSpool,
 }
 
 fn give(
@@ -136,20 +145,25 @@ fn give(
     key: ResourceKey,
     (cast, room_name): (&Cast<'_>, &str),
     bytes: &[u8],
-) {
+) -> Given {
     let (class, urgency) = match cast.weight {
-        Weight::Message | Weight::Retraction => (recall::class_of(actors, env, fx, key, bytes), Urgency::Now),
+        Weight::Message | Weight::Retraction => match recall::class_of(actors, env, fx, key, bytes) {
+            Some(class) => (class, Urgency::Now),
+            None => return Given::ToSpool,
+        },
         Weight::Passing => (Class::Foreign, Urgency::CanWait),
         Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
         _ => (Class::Own, Urgency::Now),
     };
     if is_said(cast.weight) {
         if !room::takes(actors, env, fx, key, class, bytes.len()) {
-            return lose(actors, env, fx, key, room_name);
+            lose(actors, env, fx, key, room_name);
+            return Given::Done;
         }
         env.metrics().room_deliveries.add(1);
     }
     delivery::push_as(actors, env, fx, key, &Outgoing { kind: cast.kind, class, urgency, bytes });
+    Given::Done
 }
 
 /// The rooms of this server in which a client is.

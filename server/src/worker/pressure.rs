@@ -61,7 +61,7 @@ impl Core {
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
             self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.not_durable()));
             let queue = sm.and_then(|sm| sm.unacked_queue());
-            self.sample.references += queue.map_or(0, |queue| queue.archived_count());
+            self.sample.references += queue.map_or(0, |queue| queue.archived_count() + queue.spooled_count());
             match resource.conn {
                 ConnId::NONE => {
                     self.sample.detached += of_one.unacked + of_one.held;

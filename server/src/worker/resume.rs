@@ -22,6 +22,7 @@ use crate::user::offline;
 use crate::user::presence::{again, asleep};
 use crate::user::push;
 use crate::user::recall::{self, Progress};
+use crate::user::spool;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::worker::sm::acknowledged;
@@ -106,12 +107,12 @@ impl Core {
         }
     }
 
-    /// Whether a session has the texts of what it refers to in archives of rooms; without them it is over.
+    /// Whether a session has the texts of what it refers to in archives of rooms and in the log; without them it is over.
     fn has_texts(&mut self, key: ResourceKey) -> Readiness {
         match recall::progress(&mut self.actors, &self.env, &mut self.fx, key) {
-            Progress::Ready => Readiness::Ready,
+            Progress::Ready if spool::is_whole(&self.actors, key) => Readiness::Ready,
             Progress::UnderWay => Readiness::Waits,
-            Progress::Lost => {
+            Progress::Ready | Progress::Lost => {
                 self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
                 Readiness::Refused
             }

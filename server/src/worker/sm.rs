@@ -16,6 +16,7 @@ use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
 use crate::user::presence::{self, asleep};
 use crate::user::push;
+use crate::user::spool;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::worker::ends::Ending;
@@ -106,19 +107,23 @@ pub(super) fn acknowledged(
     key: ResourceKey,
     h: u32,
 ) -> Result<(), TooHigh> {
-    let account = actors.users.account_of(key);
+    let (account, user) = (actors.users.account_of(key), actors.users.resource(key).user);
     let Some(sm) = actors.users.sm_mut(key) else { return Ok(()) };
+    let mut has_spooled = false;
     let mut records: smallvec::SmallVec<[Sequence; 16]> = smallvec::SmallVec::new();
-    sm.acknowledged(h, |stanza| {
-        if let Unacked::Record { sequence, .. } = stanza {
-            records.push(sequence);
-        }
+    sm.acknowledged(h, |stanza| match stanza {
+        Unacked::Record { sequence, .. } => records.push(sequence),
+        Unacked::Spooled { .. } => has_spooled = true,
+        _ => {}
     })?;
     if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
         env.metrics().ack_latency.record(micros);
     }
     for sequence in records {
         actors.commits.trim(env, account, sequence);
+    }
+    if has_spooled {
+        spool::release(actors, env, account, Some(user));
     }
     fx.due_sm.push(key);
     actors.waiting_for_room.note(fx, key);

@@ -17,10 +17,10 @@ const FIRST_ROOMS: usize = 64;
 const HOLDERS: usize = 8;
 
 /// Most bytes of a room with one occupant.
-const ROOM_BYTES_MAX: i64 = 440;
+const ROOM_BYTES_MAX: i64 = 400;
 
-/// Most bytes of each further occupant.
-const OCCUPANT_BYTES_MAX: i64 = 120;
+/// Most bytes of each further occupant, with a nick of 16 bytes.
+const OCCUPANT_BYTES_MAX: i64 = 80;
 
 /// Most bytes of a room that everybody has left.
 const EMPTY_BYTES_MAX: i64 = 8;
@@ -82,14 +82,14 @@ fn make(room: &str, client: usize) -> String {
 
 fn enter(room: &str, client: usize) -> String {
     format!(
-        "<presence to='{room}/nick-{client}'><show>away</show>\
+        "<presence to='{room}/sixteen-bytes-{client:02}'><show>away</show>\
          <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:x' ver='q07IKJEyjvHSyhy//CH0CxmKi8w='/>\
          <x xmlns='http://jabber.org/protocol/muc'/></presence>"
     )
 }
 
 fn leave(room: &str, client: usize) -> String {
-    format!("<presence type='unavailable' to='{room}/nick-{client}'/>")
+    format!("<presence type='unavailable' to='{room}/sixteen-bytes-{client:02}'/>")
 }
 
 fn with_rooms(clients: usize) -> Bench {

@@ -243,6 +243,7 @@ fn drop_orphans<S: Reader>(
     }
     directory.for_each_account(|account| {
         gone.remove(&account);
+        gone.remove(&ActorId::spool_of(account));
     })?;
     let orphans = gone.iter().filter(|actor| **actor != ActorId::NOBODY).count() as u64;
     let mut reconciled = Reconciled { orphans, ..Reconciled::default() };

@@ -195,6 +195,27 @@ impl<S: Reader> Log<S> {
         self.readers.0.drop_unreferenced(sequence);
     }
 
+    /// Has more actors of this worker refer to a text that was appended before for several that wait ([`Log::append_for`]), under its id.
+    /// One result for each, in their order. `false`: there is no such text, or one of them has it.
+    pub fn append_references(
+        &mut self,
+        copies: &[ActorCopy],
+        text: Sequence,
+        body: &Body<'_>,
+        results: &mut Vec<Result<Appended, AppendError>>,
+    ) -> bool {
+        results.clear();
+        let queue = &self.readers.0;
+        if !queue.has_body(text) || copies.iter().any(|copy| queue.has(copy.actor, text)) {
+            return false;
+        }
+        for copy in copies {
+            let result = self.append_reference(*copy, text, body);
+            results.push(result);
+        }
+        true
+    }
+
     /// A message for the copy that waits, if one does, otherwise for the first one; references for the others.
     fn append_shared(
         &mut self,

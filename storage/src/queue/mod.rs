@@ -99,8 +99,9 @@ impl Queue {
         self.bodies.place(sequence.0).is_some()
     }
 
-    /// Bytes of the records that are needed.
-    pub(crate) fn held_bytes(&self) -> u64 {
+    /// Bytes of the records that are needed, texts that several messages share once.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
         self.tally.held_bytes()
     }
 

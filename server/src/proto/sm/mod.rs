@@ -249,7 +249,7 @@ impl StreamManagement {
         let is_light = match stanza {
             Unacked::Stanza { kind, .. } => kind != Kind::Message,
             Unacked::Answer(_) | Unacked::Forgotten(_) => true,
-            Unacked::Record { .. } | Unacked::Archived { .. } => false,
+            Unacked::Record { .. } | Unacked::Archived { .. } | Unacked::Spooled { .. } => false,
         };
         self.weight = if is_light { ASK_AFTER.min(self.weight + 1) } else { ASK_AFTER };
         let in_flight = self.in_flight.get_or_insert_default();

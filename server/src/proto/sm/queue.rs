@@ -1,7 +1,7 @@
 //! What a client has not acknowledged, oldest first.
 //!
 //! Every stanza sent has its number, so every one has its place here until the client acknowledges it. What the place
-//! costs is another matter: a message of the log is a reference, and so is what a room has said to a session without a connection
+//! costs is another matter: a message of the log is a reference, and so is what rooms have said to a session without a connection
 //! once much of it is unacknowledged; what there is no room to keep becomes a few bytes that tell the client to ask again, or nothing
 //! but a count ([`Unacked::Forgotten`]; neighbours are one entry).
 
@@ -46,6 +46,13 @@ pub enum Unacked {
     Archived {
         /// Where it is.
         reference: Reference,
+        /// Its bytes when it is sent again.
+        length: u32,
+    },
+    /// What was said in a room, of which the log has the text for all who have no connection.
+    Spooled {
+        /// Its number in the spool of the account.
+        sequence: Sequence,
         /// Its bytes when it is sent again.
         length: u32,
     },
@@ -96,7 +103,10 @@ impl Unacked {
         match self {
             Unacked::Stanza { bytes, .. } => bytes.len(),
             Unacked::Answer(answer) => answer.len(),
-            Unacked::Record { .. } | Unacked::Archived { .. } | Unacked::Forgotten(_) => 0,
+            Unacked::Record { .. }
+            | Unacked::Archived { .. }
+            | Unacked::Spooled { .. }
+            | Unacked::Forgotten(_) => 0,
         }
     }
 
@@ -104,7 +114,9 @@ impl Unacked {
     pub(super) fn cost(&self) -> usize {
         ENTRY_BYTES
             + match self {
-                Unacked::Record { length, .. } | Unacked::Archived { length, .. } => *length as usize,
+                Unacked::Record { length, .. }
+                | Unacked::Archived { length, .. }
+                | Unacked::Spooled { length, .. } => *length as usize,
                 other => other.content(),
             }
     }
@@ -133,15 +145,17 @@ pub struct UnackedQueue {
     count: u32,
     /// Of the entries, the oldest, at which [`UnackedQueue::refer`] has looked.
     looked_at: u32,
-    /// Of the entries, those of presence that a later one replaces.
-    replaceable_entries: u32,
     /// Of the entries, references into archives of rooms.
     archived: u32,
-    /// Of [`UnackedQueue::bytes`], those of presence that a later one replaces.
+    /// Of the entries, references into the spool.
+    spooled: u32,
+    /// Of the entries, those of presence that a later one replaces.
+    replaceable_entries: u32,
+    /// Of [`UnackedQueue::bytes`], theirs.
     replaceable_bytes: usize,
 }
 
-const _: () = assert!(offset_of!(UnackedQueue, archived) + 4 <= 64);
+const _: () = assert!(offset_of!(UnackedQueue, replaceable_entries) == 64);
 
 impl UnackedQueue {
     /// A queue of entries that were saved.
@@ -164,6 +178,7 @@ impl UnackedQueue {
         self.bytes += entry.cost();
         self.content += entry.content();
         self.archived += u32::from(matches!(entry, Unacked::Archived { .. }));
+        self.spooled += u32::from(matches!(entry, Unacked::Spooled { .. }));
         if entry.replaceable() > 0 {
             self.replaceable_bytes += entry.replaceable();
             self.replaceable_entries += 1;
@@ -177,6 +192,7 @@ impl UnackedQueue {
         self.bytes -= entry.cost();
         self.content -= entry.content();
         self.archived -= u32::from(matches!(entry, Unacked::Archived { .. }));
+        self.spooled -= u32::from(matches!(entry, Unacked::Spooled { .. }));
         if entry.replaceable() > 0 {
             self.replaceable_bytes -= entry.replaceable();
             self.replaceable_entries -= 1;
@@ -307,6 +323,20 @@ impl UnackedQueue {
         self.archived as usize
     }
 
+    /// References into the spool, oldest first.
+    pub fn spooled(&self) -> impl Iterator<Item = Sequence> {
+        let entries = if self.spooled == 0 { 0 } else { self.entries.len() };
+        self.entries.iter().take(entries).filter_map(|entry| match entry {
+            Unacked::Spooled { sequence, .. } => Some(*sequence),
+            _ => None,
+        })
+    }
+
+    /// How many of them there are.
+    pub fn spooled_count(&self) -> usize {
+        self.spooled as usize
+    }
+
     /// Forgets the stanzas that are kept here of which this is true, by kind and content. Returns how many there were.
     pub fn forget_where(&mut self, is_meant: impl Fn(Kind, &[u8]) -> bool) -> u64 {
         let is_one =
@@ -389,6 +419,7 @@ mod tests {
                 Unacked::Stanza { sender, .. } => format!("p{sender}"),
                 Unacked::Record { .. } => "r".to_owned(),
                 Unacked::Archived { .. } => "m".to_owned(),
+                Unacked::Spooled { .. } => "o".to_owned(),
                 Unacked::Answer(_) => "a".to_owned(),
                 Unacked::Forgotten(count) => format!("({count})"),
             })
@@ -486,6 +517,7 @@ mod tests {
         assert_eq!(shape(&queue), "mp1ssm");
         assert_eq!((queue.size(), queue.content(), queue.archived_count()), (size, 8 + 5 + 1, 2));
         assert!(queue.archived().eq([reference(3), reference(5)]));
+        assert_eq!((queue.spooled().next(), queue.spooled_count()), (None, 0));
         // Nothing has come since: nothing is looked at.
         queue.refer(refer);
         assert_eq!(looks.get(), 3);
@@ -510,5 +542,22 @@ mod tests {
         assert_eq!(queue.forget_where(|kind, bytes| kind == Kind::Message && bytes == b"b"), 2);
         assert_eq!(queue.forget_where(|_, bytes| bytes == b"b"), 0);
         assert_eq!((queue.count(), queue.content(), queue.size().0), (5, 8 + 1 + 1, 4));
+    }
+
+    #[test]
+    fn references_into_the_spool_are_counted_until_they_are_acknowledged() {
+        let mut queue = UnackedQueue::default();
+        let spooled = |n: u64| Unacked::Spooled { sequence: Sequence(n), length: 100 };
+        [iq(10), spooled(3), iq(10), spooled(7)].into_iter().for_each(|entry| queue.push(entry));
+        assert_eq!((shape(&queue).as_str(), queue.spooled_count(), queue.content()), ("soso", 2, 20));
+        assert_eq!(queue.size(), (4, 4 * ENTRY_BYTES + 220));
+        assert!(queue.spooled().eq([Sequence(3), Sequence(7)]));
+        queue.rebuild(|entry| (entry.content() == 0).then_some(entry));
+        assert!(queue.spooled().eq([Sequence(3), Sequence(7)]));
+        let mut gone = 0;
+        queue.acknowledge(1, |_| gone += 1);
+        assert!(queue.spooled().eq([Sequence(7)]) && gone == 1);
+        queue.acknowledge(1, |_| gone += 1);
+        assert_eq!((queue.spooled().next(), queue.spooled_count(), queue.size()), (None, 0, (0, 0)));
     }
 }

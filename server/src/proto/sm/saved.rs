@@ -50,6 +50,8 @@ pub enum UnackedRecord<'a> {
     Logged(LogPlace, u32),
     /// A message in the archive of a room, and its bytes when it is sent again.
     Archived(Reference, u32),
+    /// A message in the spool of the account, and its bytes when it is sent again. Its number stays, whatever the number of workers.
+    Spooled(Sequence, u32),
     /// An answer that is not kept: the address that the request was sent to, and its id.
     Answer(Option<&'a str>, &'a str),
     /// So many stanzas that are not kept.
@@ -85,8 +87,7 @@ impl<'a> SmRecord<'a> {
             (!self.unacked.is_empty(), HAS_UNACKED),
         ]));
         to.raw(&self.id.to_le_bytes());
-        let is_complete = to.version() >= HAS_ARCHIVED
-            || !self.unacked.iter().any(|stanza| matches!(stanza, UnackedRecord::Archived(..)));
+        let is_complete = self.unacked.iter().all(|stanza| to.version() >= stanza.known_from());
         to.number(if is_complete { self.resume_seconds } else { 0 });
         to.number(self.received);
         to.number(self.told);
@@ -145,11 +146,24 @@ const FORGOTTEN: u8 = 7;
 const ARCHIVED: u8 = 8;
 const ARCHIVED_AND_WAKES: u8 = 9;
 
-/// The version of the sessions from which on there are references into archives of rooms. For a program that knows none, a stream
-/// that has one cannot be resumed.
+/// Marks a message in the spool of the account.
+const SPOOLED: u8 = 10;
+
+/// The versions of the sessions from which on there are references into archives of rooms, and into spools. For a program that knows
+/// none, a stream that has one cannot be resumed.
 const HAS_ARCHIVED: u16 = 2;
+const HAS_SPOOLED: u16 = 3;
 
 impl<'a> UnackedRecord<'a> {
+    /// The version of the sessions from which on it is known.
+    fn known_from(&self) -> u16 {
+        match self {
+            UnackedRecord::Archived(..) => HAS_ARCHIVED,
+            UnackedRecord::Spooled(..) => HAS_SPOOLED,
+            _ => 0,
+        }
+    }
+
     fn write(&self, to: &mut Encoder) {
         match *self {
             UnackedRecord::Stanza(kind, 0, bytes) => {
@@ -166,13 +180,16 @@ impl<'a> UnackedRecord<'a> {
                 place.write(to);
                 to.number(length);
             }
-            UnackedRecord::Archived(..) if to.version() < HAS_ARCHIVED => {
-                UnackedRecord::Forgotten(1).write(to);
-            }
+            _ if to.version() < self.known_from() => UnackedRecord::Forgotten(1).write(to),
             UnackedRecord::Archived(Reference { id, room, wakes }, length) => {
                 to.byte(if wakes { ARCHIVED_AND_WAKES } else { ARCHIVED });
                 to.number(id.0);
                 to.number(room.0);
+                to.number(length);
+            }
+            UnackedRecord::Spooled(sequence, length) => {
+                to.byte(SPOOLED);
+                to.number(sequence.0);
                 to.number(length);
             }
             UnackedRecord::Answer(from, id) => {
@@ -201,6 +218,7 @@ impl<'a> UnackedRecord<'a> {
                 let reference = Reference { id, room, wakes: mark == ARCHIVED_AND_WAKES };
                 UnackedRecord::Archived(reference, from.number()?)
             }
+            SPOOLED => UnackedRecord::Spooled(Sequence(from.number()?), from.number()?),
             kind => UnackedRecord::Stanza(
                 Kind::from_code(kind).ok_or(StateError::Damaged("a stanza of an unknown kind"))?,
                 0,
@@ -224,6 +242,7 @@ impl SmRecord<'static> {
                 Reference { id: Sequence(1 << 60), room: PeerHash(77), wakes: true },
                 300,
             ),
+            UnackedRecord::Spooled(Sequence(1 << 60 | 7), 400),
             UnackedRecord::Stanza(Kind::Iq, 0, b"<iq type='get' id='1'/>"),
         ];
         let busy = SmRecord {
@@ -253,6 +272,7 @@ impl StreamManagement {
             Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
             Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
             Unacked::Archived { reference, length } => UnackedRecord::Archived(*reference, *length),
+            Unacked::Spooled { sequence, length } => UnackedRecord::Spooled(*sequence, *length),
             Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
             Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
         });
@@ -281,6 +301,7 @@ impl StreamManagement {
             }
             UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
             UnackedRecord::Archived(reference, length) => Unacked::Archived { reference, length },
+            UnackedRecord::Spooled(sequence, length) => Unacked::Spooled { sequence, length },
             UnackedRecord::Answer(from, id) => {
                 Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
             }
@@ -309,14 +330,19 @@ mod tests {
     #[test]
     fn a_stream_with_references_cannot_be_resumed_where_nobody_knows_them() {
         let [busy, rests] = SmRecord::samples();
-        for (record, version, resume_seconds) in [(&busy, 1, 0), (&busy, 2, 600), (&rests, 1, 600)] {
+        for (record, version, resume_seconds) in
+            [(&busy, 1, 0), (&busy, 2, 0), (&busy, 3, 600), (&rests, 1, 600)]
+        {
             let mut encoder = Encoder::new(version);
             record.write(&mut encoder);
             let read = SmRecord::read(&mut Decoder::new(encoder.bytes(), version)).unwrap();
             assert_eq!(read.resume_seconds, resume_seconds);
             assert_eq!(read.unacked.len(), record.unacked.len());
-            let is_archived = |stanza: &&UnackedRecord<'_>| matches!(stanza, UnackedRecord::Archived(..));
-            assert_eq!(read.unacked.iter().find(is_archived).is_some(), resume_seconds > 0 && version == 2);
+            let has = |is_it: fn(&UnackedRecord<'_>) -> bool| read.unacked.iter().any(is_it);
+            let is_busy = !record.unacked.is_empty();
+            let archived = has(|stanza| matches!(stanza, UnackedRecord::Archived(..)));
+            let spooled = has(|stanza| matches!(stanza, UnackedRecord::Spooled(..)));
+            assert_eq!((archived, spooled), (is_busy && version >= 2, is_busy && version >= 3));
         }
     }
 }

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | here | names, and what stanzas of rooms say |
 //! | [`oracle`] | the rules for what is heard, and for archives |
+//! | [`fleeting`] | what is in no archive |
 //! | [`taken_back`] | what its author or a moderator takes back |
 //! | [`server`] | what the server itself has of rooms: archives, seats |
 
+mod fleeting;
 mod oracle;
 mod server;
 mod taken_back;
@@ -134,6 +136,9 @@ impl World {
             return self.room_takes_back(room, element, retract);
         }
         let Some(body) = element.find("body", CLIENT) else { return Ok(()) };
+        if let Some(n) = fleeting::number_of(&body.content()) {
+            return self.rooms.fleeting.hears(session, room, n);
+        }
         let number = number_of(&body.content());
         if is_history {
             return number.map_or(Ok(()), |n| self.rooms.recalls(session, room, n));

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fleeting::Fleeting;
 use crate::simulation::oracle::Broken;
 
 /// What the server has told a sender of its message. What it says last counts: an error about a message comes before its
@@ -99,6 +100,8 @@ pub(in crate::simulation) struct RoomsOracle {
     locked: BTreeMap<String, (u64, usize)>,
     /// Sessions that want to enter.
     knocks: BTreeMap<(usize, String), Knock>,
+    /// What is in no archive.
+    pub(in crate::simulation) fleeting: Fleeting,
     /// By which nicks sessions are known.
     nicks: BTreeMap<(usize, String), String>,
     /// Messages heard, over all seats.
@@ -181,6 +184,7 @@ impl RoomsOracle {
         if self.seats.contains_key(&seat) || self.leaving.contains(&seat) {
             return Ok(());
         }
+        self.fleeting.begins(&seat);
         self.seats.insert(seat, Vec::new());
         let Some(Knock { since, has_key, .. }) = knock else { return Ok(()) };
         if self.barred_since(user, room).is_some_and(|barred| barred < since) {
@@ -224,6 +228,7 @@ impl RoomsOracle {
 
     fn end(&mut self, session: usize, room: &str) {
         if let Some(ended) = self.seats.remove_entry(&(session, room.to_owned())) {
+            self.fleeting.ends(&ended.0);
             self.ended.push(ended);
         }
     }
@@ -348,6 +353,7 @@ impl RoomsOracle {
     /// Whether every seat has heard all between the first and the last message that it heard, and those that are still there
     /// all up to the newest. Called when the world is at rest.
     pub(in crate::simulation) fn judge(&mut self) -> Result<(), Broken> {
+        self.fleeting.judge()?;
         let ended = std::mem::take(&mut self.ended);
         let whole = |(session, room): &(usize, String), seat: &[u64], is_there: bool| {
             let Some((first, last)) = seat.first().zip(seat.last()) else { return Ok(()) };

@@ -271,7 +271,7 @@ impl World {
             let log = worker.core().actors().commits.log();
             for actor in log.actors() {
                 let owner = owners
-                    .get(&actor)
+                    .get(&actor.account())
                     .ok_or_else(|| format!("something waits for {actor:?}, who is nobody"))?;
                 for record in log.pending(actor) {
                     let record = record.map_err(|damage| damage.to_string())?;

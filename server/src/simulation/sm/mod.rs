@@ -136,6 +136,10 @@ pub struct Tally {
     pub woken: u64,
     /// Messages of rooms that sessions without a connection have referred to, and had again out of archives.
     pub recalled: u64,
+    /// Messages of rooms that no archive has, written to the log for sessions without a connection; heard, over all seats.
+    pub spooled: u64,
+    /// See [`Tally::spooled`].
+    pub fleeting: u64,
     /// Sessions that upgrades have carried with their connections.
     pub carried: u64,
     /// Messages of rooms heard, over all seats.
@@ -294,7 +298,18 @@ impl Managed {
         let (messages, again, doubled) = self.oracle.counts();
         let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
         let (heard_in_rooms, kept_in_rooms) = (self.world.rooms.count, self.world.rooms.kept);
-        Ok(Tally { messages, again, doubled, trace, handshakes, heard_in_rooms, kept_in_rooms, ..self.tally })
+        let fleeting = self.world.rooms.fleeting.count;
+        Ok(Tally {
+            fleeting,
+            messages,
+            again,
+            doubled,
+            trace,
+            handshakes,
+            heard_in_rooms,
+            kept_in_rooms,
+            ..self.tally
+        })
     }
 
     /// Nobody starts anything new until everything has arrived; what waits, what has arrived and what archives have is what it must
@@ -327,6 +342,7 @@ impl Managed {
                 "sm.resumed" => self.tally.resumed += value,
                 "sm.woken" => self.tally.woken += value,
                 "sm.recalled" => self.tally.recalled += value,
+                "sm.spooled" => self.tally.spooled += value,
                 "log.delivered_later" => self.tally.from_log += value,
                 _ => {}
             }

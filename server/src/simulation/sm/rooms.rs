@@ -12,6 +12,7 @@
 //!   destroyed;
 //! - nobody hears what was said, nor enters, nor reads, after a ban, the end of a membership, or the closing of the hall, and nobody
 //!   enters without the password;
+//! - what is in no archive is heard as it is by all who are there, cuts and upgrades or not;
 //! - members of the den have its bookmark, and nobody else has.
 
 use whimbrel_storage::directory::rooms::{Affiliation, AffiliationChange, NewRoom, RoomConfig, RoomFlags};
@@ -114,6 +115,10 @@ impl Managed {
 
     pub(super) fn say_to_room(&mut self, index: usize) {
         let Some(to) = self.its_room(index) else { return };
+        if self.world.random.permille(250) {
+            let message = self.world.rooms.fleeting.says(&to);
+            return self.stanza(index, What::Nothing, message);
+        }
         let n = self.world.rooms.says(index, &to, self.world.step);
         let body = text(n);
         let message = format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>");

@@ -390,7 +390,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
         actors.archives.forget(account);
         actors.contacts.forget(address::local_of(&full));
     }
-    offline::session_ended(actors, env, fx, &full, resource);
+    offline::session_ended(actors, env, fx, (account, &full), resource);
 }
 
 /// A presence to a user's bare JID.

@@ -5,7 +5,7 @@ use super::*;
 use crate::proto::sm::{StreamId, StreamManagement, Unacked};
 use crate::simulation::{Settings, World};
 use crate::stanza::Kind;
-use crate::user::entities::Entity;
+use crate::user::entities::{Entities, Entity};
 use crate::user::flow::Outgoing;
 use crate::user::inputs::Unhandled;
 use crate::user::tables::Users;
@@ -73,7 +73,7 @@ fn every_part_is_in_the_sum() {
         assert_eq!((output, input, unfinished), (111, 1_000, 20_000));
         assert!((3_000..4_000).contains(&unacked), "{unacked}");
         assert!((400..600).contains(&held), "{held}");
-        assert_eq!(presence, 50 + 3 + size_of::<u16>());
+        assert_eq!(presence, 50 + Entities::bytes_of(Entity::Jid("b@x")));
         assert!((40..600).contains(&sum.index), "{}", sum.index);
         assert_eq!(sum.total(), sum.resources.total() + sum.index);
         assert_eq!(sum.beyond, sum.resources.total() - part(env));

@@ -37,8 +37,8 @@ const BOUND: u8 = 1 << 1;
 pub struct Sessions;
 
 impl Owner for Sessions {
-    // The second version has references into archives of rooms.
-    const KIND: Kind = Kind { newest: 2, ..Kind::required("sessions") };
+    // The second version has references into archives of rooms, the third one into spools.
+    const KIND: Kind = Kind { newest: 3, ..Kind::required("sessions") };
     type Record<'a> = SessionRecord<'a>;
 
     fn write(record: &SessionRecord<'_>, to: &mut Encoder) {

@@ -1,6 +1,7 @@
 //! Sessions without a connection in rooms where much is said: what they keep of it, and what they have when they come back.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
 use whimbrel_server::xml::Element;
@@ -8,11 +9,14 @@ use whimbrel_server::xml::Element;
 use super::{PRIVATE, admin, codes, enter, make, make_it, message, room, until};
 use crate::support::answers::outcome;
 use crate::support::managed::chat;
-use crate::support::program::Start;
-use crate::support::{Client, TestServer, on_each_driver_with};
+use crate::support::program::{Program, Start};
+use crate::support::{Client, PATIENCE, TestServer, on_each_driver_with};
 
 /// Bytes of a body.
 const BODY: usize = 1000;
+
+/// A room without an archive.
+const NO_ARCHIVE: &[(&str, &str)] = &[("enablearchiving", "0")];
 
 fn quickly(config: &mut Config) {
     config.rooms.occupant_messages_per_second = 10_000;
@@ -205,13 +209,13 @@ fn who_is_turned_out_meanwhile_reads_nothing_of_it() {
 
 #[test]
 fn more_than_may_wait_for_a_session_ends_its_seat() {
-    for (fields, count) in [(&[][..], 600), (&[("enablearchiving", "0")][..], 150)] {
+    for fields in [&[][..], NO_ARCHIVE] {
         on_each_driver_with(quickly, |server| {
             let [mut juliet, romeo, _] = super::three(server);
             make(&mut juliet, "hall", "jule", fields);
             let away = Away::from_hall(server, romeo);
-            // Half of limits.sm_unacked_bytes; of what is kept nowhere else, limits.detached_bytes.
-            talk(&mut juliet, "hall", "m", count);
+            // Half of limits.sm_unacked_bytes.
+            talk(&mut juliet, "hall", "m", 600);
             server.await_metric("rooms.seats_lost", 1);
             let mut romeo = away.comes_back(server);
             let out = until(&mut romeo, |stanza| codes(stanza).contains(&333));
@@ -246,4 +250,176 @@ fn what_a_session_refers_to_goes_along_with_an_upgrade() {
     assert_eq!(ids(&next_said(&mut romeo, 100)), said);
     assert!(program.figures()["sm.recalled"] > 80);
     program.stop();
+}
+
+/// What the program is configured with beside: quickly, and nobody but moderators is shown to others.
+const FAST: &str =
+    "[rooms]\noccupant_messages_per_second = 10000\nroom_messages_per_second = 10000\npresence_max = 1\n";
+
+/// Clients of the program that have lost their connections in the hall.
+fn away_from(program: &Program, names: &[&str]) -> Vec<(String, Away)> {
+    let mut away = Vec::new();
+    for name in names {
+        let mut client = program.login(name, "r");
+        let stream = client.enable_sm();
+        let handled = u32::try_from(enter(&mut client, "hall", name).len()).unwrap();
+        away.push(((*name).to_owned(), Away { jid: client.jid.clone(), stream, handled }));
+        client.cut();
+    }
+    await_figure(program, "sm.detached", |detached| detached == names.len() as u64);
+    away
+}
+
+fn resume(program: &Program, name: &str, away: &Away) -> Client {
+    let (client, answer) = Client::resume(program.address(), name, &away.jid, &away.stream, away.handled);
+    assert_eq!(answer.name(), "resumed", "{name}: {answer:?}");
+    client
+}
+
+fn await_figure(program: &Program, name: &str, is_wanted: impl Fn(u64) -> bool) {
+    let since = Instant::now();
+    while !is_wanted(program.figures()[name]) {
+        assert!(since.elapsed() < PATIENCE, "{name} stays {}", program.figures()[name]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_room_without_an_archive_has_its_texts_once_in_the_log() {
+    let few_are_shown = |config: &mut Config| {
+        quickly(config);
+        config.rooms.presence_max = 1;
+    };
+    on_each_driver_with(few_are_shown, |server| {
+        let [mut juliet, romeo, mut nurse] = super::three(server);
+        make(&mut juliet, "hall", "jule", NO_ARCHIVE);
+        let away = Away::from_hall(server, romeo);
+        let stream = nurse.enable_sm();
+        let handled = u32::try_from(enter(&mut nurse, "hall", "nurse").len()).unwrap();
+        let other = Away { jid: nurse.jid.clone(), stream, handled };
+        nurse.cut();
+        server.await_metric("sm.detached", 2);
+        let before = server.metric("log.bytes");
+        let mut said = talk(&mut juliet, "hall", "m", 200);
+        let text = format!("<message type='groupchat' to='{}' id='hidden'><body>hidden</body>", room("hall"));
+        juliet.send(&format!("{text}<no-store xmlns='urn:xmpp:hints'/></message>"));
+        message(&mut juliet, "hidden");
+        said.push("hidden".into());
+        said.extend(talk(&mut juliet, "hall", "n", 50));
+        server.await_at_least("sm.references", 2 * 230);
+        assert!(server.metric("memory.detached") < 48 * 1024, "{}", server.metric("memory.detached"));
+        // Romeo and the nurse may have one home or two.
+        let (texts, bytes) = (server.metric("sm.spooled"), server.metric("log.bytes") - before);
+        let homes = if texts < 250 { 1 } else { 2 };
+        assert!((230 * homes..=250 * homes).contains(&texts), "{texts} texts on {homes} homes");
+        let expected = 250 * homes * (BODY as u64 + 400);
+        assert!(bytes < expected, "{bytes} bytes in the log, not {expected} at most");
+        let mut romeo = away.comes_back(server);
+        let heard = next_said(&mut romeo, said.len());
+        assert_eq!(ids(&heard), said);
+        // It loses its connection again before it has acknowledged all.
+        romeo.acknowledge(away.handled + 100);
+        romeo.settle();
+        romeo.cut();
+        server.await_metric("sm.detached", 2);
+        let again = Away { handled: away.handled + 100, ..away };
+        let mut romeo = again.comes_back(server);
+        assert_eq!(ids(&next_said(&mut romeo, said.len() - 100)), said[100..]);
+        romeo.acknowledge(again.handled + u32::try_from(said.len()).unwrap() - 100);
+        romeo.settle();
+        let mut nurse = Client::resume(server.address(), "nurse", &other.jid, &other.stream, other.handled).0;
+        assert_eq!(ids(&next_said(&mut nurse, said.len())), said);
+        assert!(server.metric("log.pending") >= 230, "the nurse has acknowledged nothing");
+        nurse.acknowledge(other.handled + u32::try_from(said.len()).unwrap());
+        nurse.settle();
+        server.await_metric("log.pending", 0);
+        assert_eq!((server.metric("rooms.seats_lost"), server.metric("refused.sm_unacked")), (0, 0));
+    });
+}
+
+#[test]
+fn a_session_that_nobody_resumes_leaves_nothing_in_the_log() {
+    let soon = |config: &mut Config| {
+        quickly(config);
+        config.limits.sm_resume_seconds = 2;
+    };
+    on_each_driver_with(soon, |server| {
+        let [mut juliet, romeo, _] = super::three(server);
+        make(&mut juliet, "hall", "jule", NO_ARCHIVE);
+        Away::from_hall(server, romeo);
+        talk(&mut juliet, "hall", "m", 100);
+        server.await_metric("sm.expired", 1);
+        server.await_metric("log.pending", 0);
+        assert!(server.metric("sm.spooled") > 0);
+        let mut romeo = server.online("romeo", "r");
+        let heard = romeo.quiet();
+        let is_said = |stanza: &&Element| stanza.find("body", "jabber:client").is_some();
+        assert_eq!(heard.iter().filter(is_said).count(), 0, "it is not in the room any more");
+    });
+}
+
+#[test]
+fn what_a_crash_leaves_of_sessions_goes_from_the_log() {
+    let start = Start::new(&["juliet", "romeo"]).with_config(FAST);
+    let program = start.run();
+    let mut juliet = program.login("juliet", "r");
+    make(&mut juliet, "hall", "jule", NO_ARCHIVE);
+    away_from(&program, &["romeo"]);
+    talk(&mut juliet, "hall", "m", 100);
+    await_figure(&program, "log.pending", |pending| pending > 80);
+    program.kill();
+    let program = start.run();
+    await_figure(&program, "log.pending", |pending| pending == 0);
+    let mut romeo = program.login("romeo", "r");
+    romeo.send("<presence/>");
+    let heard = romeo.quiet();
+    assert!(heard.iter().all(|stanza| stanza.name() != "message"), "{heard:?}");
+    program.stop();
+}
+
+#[test]
+fn references_go_along_to_other_numbers_of_workers() {
+    const NAMES: [&str; 4] = ["romeo", "nurse", "mercutio", "tybalt"];
+    for (fields, marked) in [(&[][..], "sm.recalled"), (NO_ARCHIVE, "sm.spooled")] {
+        let start = Start::new(&["juliet", "romeo", "nurse", "mercutio", "tybalt"]).with_config(FAST);
+        let program = start.run();
+        let mut juliet = program.login("juliet", "r");
+        make(&mut juliet, "hall", "jule", fields);
+        let mut away = away_from(&program, &NAMES);
+        let mut said = talk(&mut juliet, "hall", "m", 60);
+        let mut workers = 2;
+        for next in [3, 1, 2] {
+            let config = std::fs::read_to_string(start.config()).unwrap();
+            let changed =
+                config.replace(&format!("\nworkers = {workers}\n"), &format!("\nworkers = {next}\n"));
+            assert_ne!(config, changed);
+            std::fs::write(start.config(), changed).unwrap();
+            let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
+            assert_eq!(upgraded["ok"], true, "{upgraded}");
+            workers = next;
+            said.extend(talk(&mut juliet, "hall", &format!("w{workers}-"), 20));
+            if workers == 1 {
+                // One comes back in between, acknowledges a part, and goes again.
+                let (name, one) = &mut away[0];
+                let mut client = resume(&program, name, one);
+                assert_eq!(ids(&next_said(&mut client, said.len())), said, "{name}");
+                one.handled += 30;
+                client.acknowledge(one.handled);
+                client.settle();
+                client.cut();
+            }
+        }
+        for (at, (name, one)) in away.iter().enumerate() {
+            let mut client = resume(&program, name, one);
+            let expected = if at == 0 { &said[30..] } else { &said[..] };
+            assert_eq!(ids(&next_said(&mut client, expected.len())), expected, "{name}, each once, in order");
+            talk(&mut juliet, "hall", &format!("to-{name}-"), 1);
+            let next = next_said(&mut client, 1);
+            assert_eq!(ids(&next), [format!("to-{name}-0")], "nothing comes again");
+            client.cut();
+            said.push(format!("to-{name}-0"));
+        }
+        assert!(program.figures()[marked] > 0, "{marked}");
+        program.stop();
+    }
 }

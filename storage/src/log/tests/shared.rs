@@ -242,3 +242,28 @@ fn another_number_of_logs_shares_a_body_on_each_of_them() {
         assert!(opened.logs.iter().all(|log| log.journal().appended().0 < SEGMENT));
     }
 }
+
+#[test]
+fn others_refer_to_a_text_that_is_there() {
+    let (_folder, mut log) = opened();
+    let mut results = Vec::new();
+    let text = put_for(&mut log, &[1, 2], "text");
+    let before = log.appended();
+    assert!(log.append_references(&actors(&[3, 4]), text, &body("text"), &mut results));
+    assert!(results.iter().all(|result| result.as_ref().unwrap().sequence == text));
+    assert_eq!(log.appended().0 - before.0, 2 * 48, "no text, and two references");
+    let waits = |log: &Log, user| {
+        let record = log.pending(ActorId::user(user)).next().unwrap().unwrap();
+        (record.sequence, record.payload.to_vec())
+    };
+    for user in 1..=4 {
+        assert_eq!(waits(&log, user), (text, b"text".to_vec()));
+    }
+    assert!(!log.append_references(&actors(&[5, 4]), text, &body("text"), &mut results), "one has it");
+    assert!(log.backlog(ActorId::user(5)).is_none() && results.is_empty());
+    (1..=3).for_each(|user| assert_eq!(log.trim(ActorId::user(user), text).messages, 1));
+    assert_eq!(waits(&log, 4), (text, b"text".to_vec()), "it stays as long as one refers to it");
+    log.trim(ActorId::user(4), text);
+    assert!(!log.append_references(&actors(&[5]), text, &body("text"), &mut results), "it is gone");
+    assert_eq!(log.queue().shared_bodies(), 0);
+}
