@@ -94,7 +94,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             config.rooms.room_messages_per_second = 1000;
         },
         act: away,
-        moves: &["sm.references", "sm.recalled", "sm.recalls"],
+        moves: &["sm.references", "sm.recalled", "sm.recalls", "sm.spooled"],
         ..PLAIN
     },
     Step {
@@ -175,7 +175,11 @@ fn away(stage: &mut Stage<'_>, server: &Verona) {
     let body = "x".repeat(1_000);
     for n in 0..20 {
         let to = room("hall");
-        juliet.send(&format!("<message type='groupchat' to='{to}' id='m{n}'><body>{body}</body></message>"));
+        // Every second one is for no archive.
+        let hint = if n % 2 == 1 { "<no-permanent-store xmlns='urn:xmpp:hints'/>" } else { "" };
+        juliet.send(&format!(
+            "<message type='groupchat' to='{to}' id='m{n}'><body>{body}</body>{hint}</message>"
+        ));
     }
     message(&mut juliet, "m19");
     stage.until("sm.references");
