@@ -274,6 +274,9 @@ pub(crate) struct GroupArgs {
     /// Counts of rooms for the memory of a room and an occupant, rising; 0: leave that out
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "25000,50000,100000", value_parser = clap::value_parser!(u64).range(0..=500_000))]
     pub(crate) hold: Vec<u64>,
+    /// Others that enter each of these rooms then; the memory of one is the mean over them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..HOLDERS))]
+    pub(crate) guests: u64,
     /// Every server keeps an archive of the rooms (XEP-0313), or none does
     #[arg(long, value_enum, default_value_t = ArchiveSwitch::On)]
     pub(crate) archive: ArchiveSwitch,

@@ -1,4 +1,4 @@
-//! Many rooms at once: what one costs in memory with an occupant in it, what a second occupant costs, and what is left of a room
+//! Many rooms at once: what one costs in memory with an occupant in it, what each further occupant costs, and what is left of a room
 //! when nobody is in it.
 //!
 //! All memory is anonymous memory of the server's processes at rest: what it maps from files comes and goes with the system's page
@@ -25,7 +25,7 @@ pub(super) const MADE: &str = "rooms made a second";
 /// Rooms that are asked for before all of them are waited for.
 const BATCH: u64 = 5 * HOLDERS;
 
-/// The rooms of a run, each of which has a client that makes it and another one that comes later.
+/// The rooms of a run, each of which has a client that makes it and others that come later.
 struct Held {
     run: u64,
 }
@@ -46,11 +46,11 @@ impl Held {
         crowd.until(|crowd| u64::from(crowd.opened) >= before + to - from, |_| {})
     }
 
-    /// A second client enters them.
-    fn enter(&self, crowd: &mut Crowd<'_>, from: u64, to: u64) -> Result<(), String> {
+    /// Another client enters them, the first, second, and so on.
+    fn enter(&self, crowd: &mut Crowd<'_>, which: u64, (from, to): (u64, u64)) -> Result<(), String> {
         let before: u32 = crowd.entered.iter().sum();
         for number in from..to {
-            let guest = (number + 1) % HOLDERS;
+            let guest = (number + which) % HOLDERS;
             crowd.push(guest as usize, &wire::join(&self.room(number), guest));
         }
         let wanted = u64::from(before) + to - from;
@@ -101,7 +101,10 @@ impl Stage<'_> {
             points.push((made as f64, self.memory_at_rest()?));
         }
         let alone = points.last().map_or(0.0, |(_, bytes)| *bytes);
-        in_batches(0, made, |from, to| held.enter(&mut crowd, from, to))?;
+        let guests = self.args.guests;
+        for which in 1..=guests {
+            in_batches(0, made, |from, to| held.enter(&mut crowd, which, (from, to)))?;
+        }
         let together = self.memory_at_rest()?;
         crowd.cut();
         drop(running);
@@ -110,7 +113,7 @@ impl Stage<'_> {
         let mut phase = Phase { name: HELD.into(), seconds, ..Phase::default() };
         let each = |bytes: f64| bytes / made.max(1) as f64;
         phase.figures.extend(slope(&points).map(|slope| (OF_ROOM.to_owned(), slope)));
-        phase.figures.insert(OF_OCCUPANT.into(), each(together - alone));
+        phase.figures.insert(OF_OCCUPANT.into(), each(together - alone) / guests as f64);
         phase.figures.insert(OF_EMPTY.into(), each(empty - without));
         phase.figures.insert(MADE.into(), made as f64 / seconds.max(0.001));
         for (count, bytes) in &points {
