@@ -130,28 +130,23 @@ impl WriteTransaction<'_> {
 
 impl Applying<'_, '_> {
     fn state(&mut self, actor: ActorId) -> Result<&mut ArchiveState, DirectoryError> {
-        if !self.states.contains_key(&actor) {
-            let state = self.to.view().archive_state(actor)?;
-            self.states.insert(actor, state);
-        }
-        Ok(self.states.entry(actor).or_default())
+        Ok(match self.states.entry(actor) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(self.to.view().archive_state(actor)?),
+        })
     }
 
     /// Writes a row, or the part of it that is new.
     fn row(&mut self, row: &Row) -> Result<(), DirectoryError> {
         let state = *self.state(row.actor)?;
-        let is_new = |slot: &&Slot| slot.id > state.last && slot.id >= state.first_kept;
-        let mut slots = Vec::with_capacity(row.slots.len());
-        slots.extend(row.slots.iter().filter(is_new));
+        // Ids rise.
+        let is_old = |slot: &Slot| slot.id <= state.last || slot.id < state.first_kept;
+        let slots = &row.slots[row.slots.partition_point(is_old)..];
         let Some(last) = slots.last().filter(|_| !state.is_purged) else { return Ok(()) };
-        let mut bytes = 0;
-        for slot in &slots {
-            self.counters.add(self.to.view(), row.journal, slot)?;
-            bytes += slot.held_bytes();
-        }
+        self.counters.add(self.to.view(), row.journal, slots)?;
         let state = self.state(row.actor)?;
         state.last = last.id;
-        state.bytes += bytes;
+        state.bytes += slots.iter().map(Slot::held_bytes).sum::<u64>();
         state.messages += slots.len() as u64;
         self.applied.messages += slots.len() as u64;
         let slots = self.joined(row, slots)?;
@@ -160,17 +155,17 @@ impl Applying<'_, '_> {
 
     /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
     /// little has few rows all the same.
-    fn joined(&self, row: &Row, slots: Vec<Slot>) -> Result<Vec<Slot>, DirectoryError> {
+    fn joined(&self, row: &Row, slots: &[Slot]) -> Result<Vec<Slot>, DirectoryError> {
         if slots.len() >= ROW_MESSAGES_MAX {
-            return Ok(slots);
+            return Ok(slots.to_vec());
         }
         let view = self.to.view();
         let before = view.archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
             before.journal == row.journal && before.packed.messages() + slots.len() <= ROW_MESSAGES_MAX
         });
-        let Some(before) = before else { return Ok(slots) };
+        let Some(before) = before else { return Ok(slots.to_vec()) };
         let before = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
-        Ok([before.slots, slots].concat())
+        Ok([&before.slots, slots].concat())
     }
 
     /// Notes where messages lie now.
@@ -190,7 +185,7 @@ impl Applying<'_, '_> {
             (slot.position, slot.words, slot.is_reference) = (moved.position, moved.words, false);
             let after = *slot;
             self.counters.take(self.to.view(), moved.journal, &before)?;
-            self.counters.add(self.to.view(), moved.journal, &after)?;
+            self.counters.add(self.to.view(), moved.journal, &[after])?;
             let state = self.state(moved.actor)?;
             state.bytes = (state.bytes + after.held_bytes()).saturating_sub(before.held_bytes());
         }
