@@ -242,7 +242,14 @@ impl Reader for Archive {
             self.adopted.push_back(Adopted { row, segments });
         }
         for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
+            let own =
+                (moved.journal == old.journal).then(|| old.memory.segment_of(moved.position.0)).flatten();
+            self.moves_adopted.extend(own.map(|segment| (moved.journal, Position(segment))));
+            self.tallies.expect(moved.journal);
             self.moves.push(*moved);
+        }
+        if self.moves.len() > 0 {
+            self.moves_adopted.extend(&old.moves_adopted);
         }
         for retraction in old.retractions.all().filter(|retraction| is_here(retraction.actor)) {
             self.tallies.expect(retraction.journal);

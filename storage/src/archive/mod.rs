@@ -62,7 +62,7 @@ mod tally;
 mod tests;
 mod texts;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::actor::ActorId;
@@ -181,6 +181,8 @@ pub struct Archive {
     tallies_seen: u64,
     text: Text,
     moves: Moves,
+    /// Segments of journals that are not written to any more in which moved messages lie that the directory is to hear of.
+    moves_adopted: BTreeSet<(u64, Position)>,
     /// The oldest first, of each actor in order. They go to the directory before all others.
     adopted: VecDeque<Adopted>,
     adopted_handed: usize,
@@ -219,6 +221,7 @@ impl Archive {
             tallies_seen: u64::MAX,
             text: Text::default(),
             moves: Moves::default(),
+            moves_adopted: BTreeSet::new(),
             adopted: VecDeque::new(),
             adopted_handed: 0,
             gathered: Changes::default(),
@@ -322,7 +325,13 @@ impl Archive {
         self.gather(more);
         let mut changes = std::mem::take(&mut self.gathered);
         (changes.journal, changes.gone_before) = (self.journal, self.gone_before);
-        changes.moves = self.moves.hand_out(MOVES_MAX, self.committed);
+        // Nothing can be lost any more of a journal that is not written to.
+        let (journal, committed) = (self.journal, self.committed);
+        let is_due = |moved: &Move| moved.journal != journal || moved.position < committed;
+        changes.moves = self.moves.hand_out(MOVES_MAX, is_due);
+        if changes.moves.iter().any(|moved| moved.journal != journal) {
+            changes.segments.extend(&self.moves_adopted);
+        }
         let own = self.gathered_held.iter().map(|(segment, _)| *segment);
         let moves = changes.moves.iter().filter(|moved| moved.journal == self.journal);
         let moves = moves.filter_map(|moved| self.memory.segment_of(moved.position.0));
@@ -342,7 +351,8 @@ impl Archive {
     /// Up to where rows have everything once these changes are committed: nothing that stays in memory lies before that.
     fn indexed_with(&self, changes: &Changes) -> Position {
         let blocks = self.heads.first_position(self.handed);
-        let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
+        let left = self.moves.all().skip(changes.moves.len());
+        let moves = left.filter(|moved| moved.journal == self.journal).map(|moved| moved.position).next();
         let retractions = self.retractions.first_position(self.journal);
         [blocks, moves, retractions]
             .into_iter()
@@ -372,13 +382,19 @@ impl Archive {
                 self.memory.take(segment, records, bytes);
             }
             for moved in &changes.moves {
-                self.memory.take(moved.position.0, 1, u64::from(moved.words) * 8);
+                match moved.journal == self.journal {
+                    true => self.memory.take(moved.position.0, 1, u64::from(moved.words) * 8),
+                    false => self.tallies.answer(moved.journal),
+                }
             }
             if self.gone_before == changes.gone_before {
                 self.gone_before = None;
             }
         }
         self.moves.answered(is_committed);
+        if self.moves.all().all(|moved| moved.journal == self.journal) {
+            self.moves_adopted.clear();
+        }
         self.look_at_tallies();
         self.finish_preparation();
     }

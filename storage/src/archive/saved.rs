@@ -54,6 +54,13 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
             [*journal, actor.raw(), slot.id.0, slot.position.0, shape, u64::from(slot.peer.0), end.0];
         numbers.iter().for_each(|number| to.extend_from_slice(&number.to_le_bytes()));
     }
+    if !archive.moves_adopted.is_empty() {
+        to.extend_from_slice(&(archive.moves_adopted.len() as u64).to_le_bytes());
+        for (journal, segment) in &archive.moves_adopted {
+            to.extend_from_slice(&journal.to_le_bytes());
+            to.extend_from_slice(&segment.0.to_le_bytes());
+        }
+    }
     to
 }
 
@@ -76,6 +83,9 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
         let journal = numbers.take()?;
         let (actor, id) = (ActorId::from_raw(numbers.take()?), Sequence(numbers.take()?));
         let (position, words) = (Position(numbers.take()?), u32::try_from(numbers.take()?).ok()?);
+        if journal != archive.journal {
+            archive.tallies.expect(journal);
+        }
         archive.moves.push(Move { journal, actor, id, position, words });
     }
     for _ in 0..numbers.take()? {
@@ -105,6 +115,11 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
             archive.tallies.expect(retraction.journal);
         }
         archive.retractions.push(retraction);
+    }
+    if !numbers.0.is_empty() {
+        for _ in 0..numbers.take()? {
+            archive.moves_adopted.insert((numbers.take()?, Position(numbers.take()?)));
+        }
     }
     archive.memory = memory;
     numbers.0.is_empty().then_some(())
