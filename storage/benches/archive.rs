@@ -1,5 +1,5 @@
 //! What the archives of a one-to-one message cost: CPU time, for both copies together. `cargo bench -p whimbrel-storage --bench
-//! archive`; the folder is `$WHIMBREL_BENCH_DIR` or the system's temporary one.
+//! archive`, with `-- ACTORS` for so many only; the folder is `$WHIMBREL_BENCH_DIR` or the system's temporary one.
 //!
 //! All runs on one thread, in turns, each measured by itself: what a worker does to append, to make rows and to let go of
 //! them; and what the directory's thread does to write them.
@@ -153,8 +153,10 @@ impl Bench {
 }
 
 fn main() {
+    let given: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let actors = if given.is_empty() { vec![200, 20_000] } else { given };
     for _ in 0..3 {
-        for actors in [200, 20_000] {
+        for &actors in &actors {
             for is_archived in [false, true] {
                 Bench::new().run(actors, is_archived);
             }

@@ -76,7 +76,7 @@ use tally::Tally;
 
 pub use moves::Move;
 pub use retractions::{Retraction, RetractionLoad};
-pub use row::{Packed, ROW_MESSAGES_MAX, Row};
+pub use row::{Packed, PackedRow, ROW_MESSAGES_MAX, Row};
 pub use slot::Slot;
 pub use tallies::{SegmentHeld, Tallies};
 pub use tally::SegmentTally;
@@ -108,7 +108,7 @@ pub struct Changes {
     /// Id of the journal.
     pub journal: u64,
     /// Blocks that are full or were evicted, of each actor in order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PackedRow>,
     /// The journals in which all of these lie, and where their segments begin.
     pub segments: Vec<(u64, Position)>,
     /// Messages that compaction has moved.
@@ -163,7 +163,7 @@ pub struct Load {
 /// A block of a journal that is not written to any more.
 #[derive(Clone, Debug)]
 struct Adopted {
-    row: Row,
+    row: PackedRow,
     segments: Vec<Position>,
 }
 
@@ -213,7 +213,7 @@ impl Archive {
         let mut archive = Self {
             settings,
             journal,
-            heads: Heads::default(),
+            heads: Heads::new(journal),
             memory: Tally::default(),
             rows: Tally::default(),
             indexed_to: tallies.indexed_to(journal),
@@ -264,14 +264,14 @@ impl Archive {
     pub fn snapshot(&self, actor: ActorId) -> Snapshot {
         let adopted = self.adopted.iter().filter(|adopted| adopted.row.actor == actor);
         let mut parts: Vec<(u64, Vec<Slot>)> =
-            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots.clone())).collect();
+            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots())).collect();
         parts.push((self.journal, self.heads.of(actor)));
         Snapshot { parts }
     }
 
     // --- What goes to the directory.
 
-    /// Makes rows of blocks that are due and adds them to the next changes: so many more at most, and only what the journal has
+    /// Adds the rows of blocks that are due to the next changes: so many more at most, and only what the journal has
     /// committed. Returns how many. So a large transaction is made in small pieces.
     pub fn gather(&mut self, more: usize) -> usize {
         if self.is_away() {
@@ -285,22 +285,12 @@ impl Archive {
         }
         let taken = gathered.rows.len() - before;
         self.adopted_handed += taken;
-        let is_due = |block: &&heads::Block| block.end <= self.committed.0;
-        for block in heads.sealed.iter().skip(self.handed).take(more - taken).take_while(is_due) {
-            let row = heads.row(block, self.journal);
-            for slot in &row.slots {
-                let Some(segment) = memory.segment_of(slot.position.0) else { continue };
-                // Neighbours lie in the same one, as a rule.
-                match self.gathered_held.last_mut() {
-                    Some((last, held)) if *last == segment => held.add(slot.held_bytes(), slot.id.0),
-                    _ => {
-                        let mut held = SegmentTally::default();
-                        held.add(slot.held_bytes(), slot.id.0);
-                        self.gathered_held.push((segment, held));
-                    }
-                }
-            }
-            gathered.rows.push(row);
+        let is_due = |sealed: &&heads::Sealed| sealed.end <= self.committed.0;
+        for heads::Sealed { row, .. } in
+            heads.sealed.iter().skip(self.handed).take(more - taken).take_while(is_due)
+        {
+            count_held(row, memory, &mut self.gathered_held);
+            gathered.rows.push(row.clone());
             self.handed += 1;
         }
         gathered.rows.len() - before
@@ -443,5 +433,23 @@ impl Archive {
             .filter(|(_, held)| held.records > 0 || held.bytes > 0)
             .map(|(base, _)| *base)
             .collect()
+    }
+}
+
+/// Adds what a row holds of each segment.
+fn count_held(row: &PackedRow, memory: &Tally, held: &mut Vec<(u64, SegmentTally)>) {
+    let mut add = |position: Position, tally: SegmentTally| {
+        let Some(segment) = memory.segment_of(position.0) else { return };
+        // Neighbours lie in the same one, as a rule.
+        match held.last_mut() {
+            Some((last, held)) if *last == segment => *held = held.and(tally),
+            _ => held.push((segment, tally)),
+        }
+    };
+    if memory.segment_of(row.lowest.0) == memory.segment_of(row.highest.0) {
+        return add(row.lowest, row.tally());
+    }
+    for slot in row.slots() {
+        add(slot.position, SegmentTally { records: 1, bytes: slot.held_bytes(), newest: slot.id.0 });
     }
 }

@@ -11,7 +11,7 @@ use super::super::tables::{Table, View, damaged};
 use super::counters::Counters;
 use super::{ArchiveState, RowView, encode_row, key};
 use crate::actor::ActorId;
-use crate::archive::{Changes, Move, ROW_MESSAGES_MAX, Row, SegmentHeld, Slot};
+use crate::archive::{Changes, Move, PackedRow, ROW_MESSAGES_MAX, Row, SegmentHeld};
 use crate::log::{Position, Sequence};
 
 /// Rows of one actor that a transaction cuts at most for its share; more go with its next row.
@@ -122,8 +122,8 @@ impl WriteTransaction<'_> {
         self.put(Table::ArchiveStates, &actor.key(), &state.encode(&actor.key()))
     }
 
-    pub(super) fn put_archive_row(&mut self, row: &Row) -> Result<(), DirectoryError> {
-        let key = key(row.actor.raw(), row.first().0);
+    pub(super) fn put_archive_row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
+        let key = key(row.actor.raw(), row.first.0);
         self.put(Table::Archive, &key, &encode_row(&key, row))
     }
 }
@@ -137,35 +137,48 @@ impl Applying<'_, '_> {
     }
 
     /// Writes a row, or the part of it that is new.
-    fn row(&mut self, row: &Row) -> Result<(), DirectoryError> {
+    fn row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
         let state = *self.state(row.actor)?;
-        // Ids rise.
-        let is_old = |slot: &Slot| slot.id <= state.last || slot.id < state.first_kept;
-        let slots = &row.slots[row.slots.partition_point(is_old)..];
-        let Some(last) = slots.last().filter(|_| !state.is_purged) else { return Ok(()) };
-        self.counters.add(self.to.view(), row.journal, slots)?;
+        let is_new = |id: Sequence| id > state.last && id >= state.first_kept;
+        if state.is_purged || !is_new(row.last) {
+            return Ok(());
+        }
+        if is_new(row.first) {
+            return self.new_row(row);
+        }
+        let mut part = row.to_row();
+        part.slots.retain(|slot| is_new(slot.id));
+        self.new_row(&part.pack())
+    }
+
+    /// Writes a row of which every message is new.
+    fn new_row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
+        self.counters.add_row(self.to.view(), row)?;
         let state = self.state(row.actor)?;
-        state.last = last.id;
-        state.bytes += slots.iter().map(Slot::held_bytes).sum::<u64>();
-        state.messages += slots.len() as u64;
-        self.applied.messages += slots.len() as u64;
-        let slots = self.joined(row, slots)?;
-        self.to.put_archive_row(&Row { actor: row.actor, journal: row.journal, slots })
+        let messages = row.messages() as u64;
+        state.last = row.last;
+        state.bytes += row.held_bytes;
+        state.messages += messages;
+        self.applied.messages += messages;
+        match self.joined(row)? {
+            Some(joined) => self.to.put_archive_row(&joined),
+            None => self.to.put_archive_row(row),
+        }
     }
 
     /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
     /// little has few rows all the same.
-    fn joined(&self, row: &Row, slots: &[Slot]) -> Result<Vec<Slot>, DirectoryError> {
-        if slots.len() >= ROW_MESSAGES_MAX {
-            return Ok(slots.to_vec());
+    fn joined(&self, row: &PackedRow) -> Result<Option<PackedRow>, DirectoryError> {
+        if row.messages() >= ROW_MESSAGES_MAX {
+            return Ok(None);
         }
-        let view = self.to.view();
-        let before = view.archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
-            before.journal == row.journal && before.packed.messages() + slots.len() <= ROW_MESSAGES_MAX
+        let before = self.to.view().archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
+            before.journal == row.journal && before.packed.messages() + row.messages() <= ROW_MESSAGES_MAX
         });
-        let Some(before) = before else { return Ok(slots.to_vec()) };
-        let before = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
-        Ok([&before.slots, slots].concat())
+        let Some(before) = before else { return Ok(None) };
+        let mut joined = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
+        joined.slots.extend(row.slots());
+        Ok(Some(joined.pack()))
     }
 
     /// Notes where messages lie now.
@@ -190,7 +203,7 @@ impl Applying<'_, '_> {
             state.bytes = (state.bytes + after.held_bytes()).saturating_sub(before.held_bytes());
         }
         for row in rows.values() {
-            self.to.put_archive_row(row)?;
+            self.to.put_archive_row(&row.pack())?;
         }
         Ok(())
     }

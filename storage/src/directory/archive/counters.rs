@@ -8,7 +8,7 @@ use super::super::WriteTransaction;
 use super::super::error::DirectoryError;
 use super::super::tables::{Table, View, damaged};
 use super::{Segment, decode_tally, encode_tally, key, numbers_of};
-use crate::archive::{SegmentHeld, SegmentTally, Slot};
+use crate::archive::{PackedRow, SegmentHeld, SegmentTally, Slot};
 use crate::log::Position;
 
 /// Segments that a transaction has looked at, and what is held of each by now.
@@ -131,6 +131,18 @@ impl Counters {
                 run.iter().for_each(|slot| tally.add(slot.held_bytes(), slot.id.0));
             }
             slots = rest;
+        }
+        Ok(())
+    }
+
+    /// Adds the messages of a row: at once when they lie in one segment.
+    pub(super) fn add_row(&mut self, view: View<'_>, row: &PackedRow) -> Result<(), DirectoryError> {
+        let (positions, tally) = self.find(view, row.journal, row.lowest)?;
+        if !positions.contains(&row.highest.0) {
+            return self.add(view, row.journal, &row.slots());
+        }
+        if let Some(tally) = tally {
+            *tally = tally.and(row.tally());
         }
         Ok(())
     }
