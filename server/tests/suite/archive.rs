@@ -113,7 +113,8 @@ fn give_rows_of_what_is_gone(start: &Start, name: &str) {
         peer: PeerHash(1),
         is_reference: false,
     };
-    let row = |row| Row { actor, journal: 77, slots: (64 * row..64 * (row + 1)).map(slot).collect() };
+    let slots = |row| (64 * row..64 * (row + 1)).map(slot).collect();
+    let row = |row| Row { actor, journal: 77, slots: slots(row) }.pack();
     let changes = Changes { journal: 77, rows: (0..ROWS).map(row).collect(), ..Changes::default() };
     let give = move |transaction: &mut WriteTransaction<'_>| {
         transaction.apply_archive(&changes, Shares::default()).map(drop)

@@ -2,42 +2,39 @@
 //! next one takes, so that on the steady way of messages nothing is allocated.
 
 /// Bytes of a list in a piece.
-const PIECE_BYTES: usize = 60;
+pub(super) const PIECE_BYTES: usize = 60;
 /// Pieces that are allocated at once.
 const PAGE_PIECES: usize = 1024;
 /// No piece.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
 struct Piece {
+    /// The next piece of a list; of its last one, anything.
     next: u32,
     bytes: [u8; PIECE_BYTES],
 }
 
-/// Bytes of memory of a piece.
-pub(super) const PIECE_MEMORY_BYTES: usize = size_of::<Piece>();
+/// Bytes of memory of a piece, and of its place among the free ones.
+pub(super) const PIECE_MEMORY_BYTES: usize = size_of::<Piece>() + size_of::<u32>();
 
-const _: () = assert!(PIECE_MEMORY_BYTES == 64);
+const _: () = assert!(size_of::<Piece>() == 64);
 
-/// A list: where it begins and ends.
+/// A list: where it begins and ends, and how many bytes it has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Chain {
-    first: u32,
-    last: u32,
-    length: u32,
+    pub(super) first: u32,
+    pub(super) last: u32,
+    pub(super) length: u32,
 }
 
 impl Chain {
-    /// Without bytes.
-    pub(super) const EMPTY: Self = Self { first: NONE, last: NONE, length: 0 };
-
     /// How many bytes it has.
     pub(super) fn bytes(&self) -> usize {
         self.length as usize
     }
 
-    /// How many pieces it has.
-    pub(super) fn pieces(&self) -> usize {
+    fn pieces(&self) -> usize {
         (self.length as usize).div_ceil(PIECE_BYTES)
     }
 }
@@ -46,8 +43,8 @@ impl Chain {
 #[derive(Default)]
 pub(super) struct Chunks {
     pages: Vec<Box<[Piece; PAGE_PIECES]>>,
-    /// Pieces that a list has given back, one after the other.
-    free: Option<u32>,
+    /// Pieces that lists have given back. The last one is taken first, without a look at it: it was in use a short while ago.
+    free: Vec<u32>,
     /// Pieces that were ever taken from pages.
     taken: usize,
 }
@@ -62,10 +59,7 @@ impl Chunks {
     }
 
     fn take_piece(&mut self) -> u32 {
-        if let Some(at) = self.free {
-            let next = self.piece(at).next;
-            self.free = (next != NONE).then_some(next);
-            self.piece_mut(at).next = NONE;
+        if let Some(at) = self.free.pop() {
             return at;
         }
         if self.taken == self.pages.len() * PAGE_PIECES {
@@ -77,18 +71,43 @@ impl Chunks {
         (self.taken - 1) as u32
     }
 
-    /// Adds bytes to a list.
+    /// How many pieces lists have.
+    pub(super) fn pieces(&self) -> usize {
+        self.taken - self.free.len()
+    }
+
+    /// Goes on with another piece.
+    fn extend(&mut self, chain: &mut Chain) {
+        let next = self.take_piece();
+        match chain.last {
+            NONE => chain.first = next,
+            last => self.piece_mut(last).next = next,
+        }
+        chain.last = next;
+    }
+
+    /// Adds bytes to a list, the lowest first: with one write as a rule, also over what lies behind them.
     #[inline]
+    pub(super) fn push_short(&mut self, chain: &mut Chain, bytes: u128, length: usize) {
+        let used = chain.length as usize % PIECE_BYTES;
+        if used == 0 {
+            self.extend(chain);
+        }
+        match self.piece_mut(chain.last).bytes[used..].first_chunk_mut() {
+            Some(room) => {
+                *room = bytes.to_le_bytes();
+                chain.length += length as u32;
+            }
+            None => self.push(chain, &bytes.to_le_bytes()[..length]),
+        }
+    }
+
+    /// Adds bytes to a list.
     pub(super) fn push(&mut self, chain: &mut Chain, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = chain.length as usize % PIECE_BYTES;
             if used == 0 {
-                let next = self.take_piece();
-                match chain.last {
-                    NONE => chain.first = next,
-                    last => self.piece_mut(last).next = next,
-                }
-                chain.last = next;
+                self.extend(chain);
             }
             let count = bytes.len().min(PIECE_BYTES - used);
             self.piece_mut(chain.last).bytes[used..used + count].copy_from_slice(&bytes[..count]);
@@ -97,31 +116,34 @@ impl Chunks {
         }
     }
 
-    /// Appends the bytes of a list to `to`.
-    pub(super) fn read(&self, chain: &Chain, to: &mut Vec<u8>) {
-        let mut left = chain.length as usize;
-        let mut at = chain.first;
-        while left > 0 {
+    /// The bytes of a list, piece by piece.
+    pub(super) fn slices(&self, chain: &Chain) -> impl Iterator<Item = &[u8]> {
+        let (mut at, mut left) = (chain.first, chain.bytes());
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
             let piece = self.piece(at);
-            let count = left.min(PIECE_BYTES);
-            to.extend_from_slice(&piece.bytes[..count]);
-            left -= count;
-            at = piece.next;
-        }
+            let bytes = &piece.bytes[..left.min(PIECE_BYTES)];
+            (at, left) = (piece.next, left - bytes.len());
+            Some(bytes)
+        })
     }
 
-    /// Gives back a list.
-    pub(super) fn release(&mut self, chain: Chain) {
-        if chain.first != NONE {
-            let free = self.free.unwrap_or(NONE);
-            self.piece_mut(chain.last).next = free;
-            self.free = Some(chain.first);
+    /// Gives back a list, whose pieces have been read just now, as a rule.
+    pub(super) fn release(&mut self, chain: &Chain) {
+        let mut at = chain.first;
+        for _ in 0..chain.pieces() {
+            self.free.push(at);
+            at = self.piece(at).next;
         }
     }
 
     /// Bytes of memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.pages.len() * PAGE_PIECES * PIECE_MEMORY_BYTES + self.pages.capacity() * size_of::<usize>()
+        self.pages.len() * PAGE_PIECES * size_of::<Piece>()
+            + self.pages.capacity() * size_of::<usize>()
+            + self.free.capacity() * size_of::<u32>()
     }
 }
 
@@ -135,29 +157,38 @@ impl std::fmt::Debug for Chunks {
 mod tests {
     use super::*;
 
+    const EMPTY: Chain = Chain { first: NONE, last: NONE, length: 0 };
+
     #[test]
     fn lists_keep_their_bytes_and_give_their_pieces_back() {
         let mut chunks = Chunks::default();
-        let mut lists: Vec<(Chain, Vec<u8>)> = (0..50).map(|_| (Chain::EMPTY, Vec::new())).collect();
+        let mut lists: Vec<(Chain, Vec<u8>)> = (0..50).map(|_| (EMPTY, Vec::new())).collect();
         for round in 0..2000_usize {
             let at = round * 7 % 50;
             let (chain, expected) = &mut lists[at];
             let bytes: Vec<u8> = (0..round % 33).map(|n| (round + n) as u8).collect();
-            chunks.push(chain, &bytes);
+            match bytes.len() {
+                length @ 1..=16 => {
+                    let mut word = [0xff; 16];
+                    word[..length].copy_from_slice(&bytes);
+                    chunks.push_short(chain, u128::from_le_bytes(word), length);
+                }
+                _ => chunks.push(chain, &bytes),
+            }
             expected.extend_from_slice(&bytes);
             if round % 11 == 0 {
-                chunks.release(*chain);
-                (*chain, *expected) = (Chain::EMPTY, Vec::new());
+                chunks.release(chain);
+                (*chain, *expected) = (EMPTY, Vec::new());
             }
-            let mut found = Vec::new();
-            chunks.read(&lists[at].0, &mut found);
-            assert_eq!(found, lists[at].1);
+            let (chain, expected) = &mut lists[at];
+            assert_eq!(chunks.slices(chain).collect::<Vec<_>>().concat(), *expected);
         }
-        let memory = chunks.memory_bytes();
         for (chain, _) in &mut lists {
-            chunks.release(*chain);
-            *chain = Chain::EMPTY;
+            chunks.release(chain);
+            *chain = EMPTY;
         }
+        assert_eq!(chunks.pieces(), 0);
+        let memory = chunks.memory_bytes();
         for (chain, _) in &mut lists {
             chunks.push(chain, &[1; 600]);
         }

@@ -233,16 +233,26 @@ impl Reader for Archive {
             self.tallies.expect(adopted.row.journal);
             self.adopted.push_back(adopted.clone());
         }
-        for (_, block) in old.heads.all().into_iter().filter(|(_, block)| is_here(block.actor)) {
-            let row = old.heads.row(&block, old.journal);
-            let positions = row.slots.iter().filter_map(|slot| old.memory.segment_of(slot.position.0));
+        old.heads.for_each(|_, row, _| {
+            if !is_here(row.actor) {
+                return;
+            }
+            let slots = row.slots();
+            let positions = slots.iter().filter_map(|slot| old.memory.segment_of(slot.position.0));
             let mut segments: Vec<Position> = positions.map(Position).collect();
             segments.dedup();
             self.tallies.expect(old.journal);
-            self.adopted.push_back(Adopted { row, segments });
-        }
+            self.adopted.push_back(Adopted { row: row.clone(), segments });
+        });
         for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
+            let own =
+                (moved.journal == old.journal).then(|| old.memory.segment_of(moved.position.0)).flatten();
+            self.moves_adopted.extend(own.map(|segment| (moved.journal, Position(segment))));
+            self.tallies.expect(moved.journal);
             self.moves.push(*moved);
+        }
+        if self.moves.len() > 0 {
+            self.moves_adopted.extend(&old.moves_adopted);
         }
         for retraction in old.retractions.all().filter(|retraction| is_here(retraction.actor)) {
             self.tallies.expect(retraction.journal);

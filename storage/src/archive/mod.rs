@@ -62,7 +62,7 @@ mod tally;
 mod tests;
 mod texts;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::actor::ActorId;
@@ -76,7 +76,7 @@ use tally::Tally;
 
 pub use moves::Move;
 pub use retractions::{Retraction, RetractionLoad};
-pub use row::{Packed, ROW_MESSAGES_MAX, Row};
+pub use row::{Packed, PackedRow, ROW_MESSAGES_MAX, Row};
 pub use slot::Slot;
 pub use tallies::{SegmentHeld, Tallies};
 pub use tally::SegmentTally;
@@ -108,7 +108,7 @@ pub struct Changes {
     /// Id of the journal.
     pub journal: u64,
     /// Blocks that are full or were evicted, of each actor in order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PackedRow>,
     /// The journals in which all of these lie, and where their segments begin.
     pub segments: Vec<(u64, Position)>,
     /// Messages that compaction has moved.
@@ -163,7 +163,7 @@ pub struct Load {
 /// A block of a journal that is not written to any more.
 #[derive(Clone, Debug)]
 struct Adopted {
-    row: Row,
+    row: PackedRow,
     segments: Vec<Position>,
 }
 
@@ -181,6 +181,8 @@ pub struct Archive {
     tallies_seen: u64,
     text: Text,
     moves: Moves,
+    /// Segments of journals that are not written to any more in which moved messages lie that the directory is to hear of.
+    moves_adopted: BTreeSet<(u64, Position)>,
     /// The oldest first, of each actor in order. They go to the directory before all others.
     adopted: VecDeque<Adopted>,
     adopted_handed: usize,
@@ -211,7 +213,7 @@ impl Archive {
         let mut archive = Self {
             settings,
             journal,
-            heads: Heads::default(),
+            heads: Heads::new(journal),
             memory: Tally::default(),
             rows: Tally::default(),
             indexed_to: tallies.indexed_to(journal),
@@ -219,6 +221,7 @@ impl Archive {
             tallies_seen: u64::MAX,
             text: Text::default(),
             moves: Moves::default(),
+            moves_adopted: BTreeSet::new(),
             adopted: VecDeque::new(),
             adopted_handed: 0,
             gathered: Changes::default(),
@@ -261,14 +264,14 @@ impl Archive {
     pub fn snapshot(&self, actor: ActorId) -> Snapshot {
         let adopted = self.adopted.iter().filter(|adopted| adopted.row.actor == actor);
         let mut parts: Vec<(u64, Vec<Slot>)> =
-            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots.clone())).collect();
+            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots())).collect();
         parts.push((self.journal, self.heads.of(actor)));
         Snapshot { parts }
     }
 
     // --- What goes to the directory.
 
-    /// Makes rows of blocks that are due and adds them to the next changes: so many more at most, and only what the journal has
+    /// Adds the rows of blocks that are due to the next changes: so many more at most, and only what the journal has
     /// committed. Returns how many. So a large transaction is made in small pieces.
     pub fn gather(&mut self, more: usize) -> usize {
         if self.is_away() {
@@ -282,22 +285,12 @@ impl Archive {
         }
         let taken = gathered.rows.len() - before;
         self.adopted_handed += taken;
-        let is_due = |block: &&heads::Block| block.end <= self.committed.0;
-        for block in heads.sealed.iter().skip(self.handed).take(more - taken).take_while(is_due) {
-            let row = heads.row(block, self.journal);
-            for slot in &row.slots {
-                let Some(segment) = memory.segment_of(slot.position.0) else { continue };
-                // Neighbours lie in the same one, as a rule.
-                match self.gathered_held.last_mut() {
-                    Some((last, held)) if *last == segment => held.add(slot.held_bytes(), slot.id.0),
-                    _ => {
-                        let mut held = SegmentTally::default();
-                        held.add(slot.held_bytes(), slot.id.0);
-                        self.gathered_held.push((segment, held));
-                    }
-                }
-            }
-            gathered.rows.push(row);
+        let is_due = |sealed: &&heads::Sealed| sealed.end <= self.committed.0;
+        for heads::Sealed { row, .. } in
+            heads.sealed.iter().skip(self.handed).take(more - taken).take_while(is_due)
+        {
+            count_held(row, memory, &mut self.gathered_held);
+            gathered.rows.push(row.clone());
             self.handed += 1;
         }
         gathered.rows.len() - before
@@ -322,7 +315,13 @@ impl Archive {
         self.gather(more);
         let mut changes = std::mem::take(&mut self.gathered);
         (changes.journal, changes.gone_before) = (self.journal, self.gone_before);
-        changes.moves = self.moves.hand_out(MOVES_MAX, self.committed);
+        // Nothing can be lost any more of a journal that is not written to.
+        let (journal, committed) = (self.journal, self.committed);
+        let is_due = |moved: &Move| moved.journal != journal || moved.position < committed;
+        changes.moves = self.moves.hand_out(MOVES_MAX, is_due);
+        if changes.moves.iter().any(|moved| moved.journal != journal) {
+            changes.segments.extend(&self.moves_adopted);
+        }
         let own = self.gathered_held.iter().map(|(segment, _)| *segment);
         let moves = changes.moves.iter().filter(|moved| moved.journal == self.journal);
         let moves = moves.filter_map(|moved| self.memory.segment_of(moved.position.0));
@@ -342,7 +341,8 @@ impl Archive {
     /// Up to where rows have everything once these changes are committed: nothing that stays in memory lies before that.
     fn indexed_with(&self, changes: &Changes) -> Position {
         let blocks = self.heads.first_position(self.handed);
-        let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
+        let left = self.moves.all().skip(changes.moves.len());
+        let moves = left.filter(|moved| moved.journal == self.journal).map(|moved| moved.position).next();
         let retractions = self.retractions.first_position(self.journal);
         [blocks, moves, retractions]
             .into_iter()
@@ -372,13 +372,19 @@ impl Archive {
                 self.memory.take(segment, records, bytes);
             }
             for moved in &changes.moves {
-                self.memory.take(moved.position.0, 1, u64::from(moved.words) * 8);
+                match moved.journal == self.journal {
+                    true => self.memory.take(moved.position.0, 1, u64::from(moved.words) * 8),
+                    false => self.tallies.answer(moved.journal),
+                }
             }
             if self.gone_before == changes.gone_before {
                 self.gone_before = None;
             }
         }
         self.moves.answered(is_committed);
+        if self.moves.all().all(|moved| moved.journal == self.journal) {
+            self.moves_adopted.clear();
+        }
         self.look_at_tallies();
         self.finish_preparation();
     }
@@ -427,5 +433,23 @@ impl Archive {
             .filter(|(_, held)| held.records > 0 || held.bytes > 0)
             .map(|(base, _)| *base)
             .collect()
+    }
+}
+
+/// Adds what a row holds of each segment.
+fn count_held(row: &PackedRow, memory: &Tally, held: &mut Vec<(u64, SegmentTally)>) {
+    let mut add = |position: Position, tally: SegmentTally| {
+        let Some(segment) = memory.segment_of(position.0) else { return };
+        // Neighbours lie in the same one, as a rule.
+        match held.last_mut() {
+            Some((last, held)) if *last == segment => *held = held.and(tally),
+            _ => held.push((segment, tally)),
+        }
+    };
+    if memory.segment_of(row.lowest.0) == memory.segment_of(row.highest.0) {
+        return add(row.lowest, row.tally());
+    }
+    for slot in row.slots() {
+        add(slot.position, SegmentTally { records: 1, bytes: slot.held_bytes(), newest: slot.id.0 });
     }
 }

@@ -40,10 +40,10 @@ impl Moves {
         self.waiting.push_back(moved);
     }
 
-    /// The first ones, so many at most, that lie before a position: they are on their way from now on.
-    pub(super) fn hand_out(&mut self, max: usize, before: Position) -> Vec<Move> {
+    /// The first ones, so many at most, that are due: they are on their way from now on.
+    pub(super) fn hand_out(&mut self, max: usize, is_due: impl Fn(&Move) -> bool) -> Vec<Move> {
         let out: Vec<Move> =
-            self.waiting.iter().take(max).take_while(|moved| moved.position < before).copied().collect();
+            self.waiting.iter().take(max).take_while(|moved| is_due(moved)).copied().collect();
         self.handed = out.len();
         out
     }

@@ -141,7 +141,7 @@ impl Rebuilding<'_> {
             for block in messages.chunks(ROW_MESSAGES_MAX) {
                 changes.segments.extend(block.iter().map(|seen| (journal, seen.segment)));
                 let slots = block.iter().map(|seen| seen.slot).collect();
-                changes.rows.push(Row { actor, journal, slots });
+                changes.rows.push(Row { actor, journal, slots }.pack());
                 if changes.rows.len() >= BATCH_ROWS {
                     self.apply(std::mem::take(&mut changes))?;
                     changes.journal = journal;

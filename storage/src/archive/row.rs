@@ -4,8 +4,9 @@
 
 use super::pack::{Base, put_number, take_number};
 use super::slot::Slot;
+use super::tally::SegmentTally;
 use crate::actor::ActorId;
-use crate::log::{PeerHash, Sequence};
+use crate::log::{PeerHash, Position, Sequence};
 
 /// Most messages of a block.
 pub const ROW_MESSAGES_MAX: usize = 64;
@@ -40,6 +41,22 @@ impl Row {
         self.slots.iter().map(Slot::held_bytes).sum()
     }
 
+    /// As it goes to the directory.
+    #[must_use]
+    pub fn pack(&self) -> PackedRow {
+        let positions = self.slots.iter().map(|slot| slot.position);
+        PackedRow {
+            actor: self.actor,
+            journal: self.journal,
+            first: self.first(),
+            last: self.last(),
+            lowest: positions.clone().min().unwrap_or_default(),
+            highest: positions.max().unwrap_or_default(),
+            held_bytes: self.held_bytes(),
+            content: self.encode().into_boxed_slice(),
+        }
+    }
+
     /// Its peers and messages. Its actor and its first id are in the key, its journal and its last id in fields of their own.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -47,21 +64,77 @@ impl Row {
         let mut entries = Vec::with_capacity(12 * self.slots.len());
         let mut base = Base::before(self.first());
         for slot in &self.slots {
-            entries.extend_from_slice(base.pack_without_peer(slot).bytes());
-            let known = peers.iter().position(|peer| *peer == slot.peer);
-            let peer = known.unwrap_or_else(|| {
-                peers.push(slot.peer);
-                peers.len() - 1
-            });
-            put_number(&mut entries, peer as u64);
+            let place = place_of(slot.peer, &mut peers);
+            base.pack(slot, place).put(&mut entries);
             base = Base::after(slot);
         }
-        let mut bytes = Vec::with_capacity(2 + 4 * peers.len() + entries.len());
-        put_number(&mut bytes, self.slots.len() as u64);
-        put_number(&mut bytes, peers.len() as u64);
-        peers.iter().for_each(|peer| bytes.extend_from_slice(&peer.0.to_le_bytes()));
-        bytes.extend_from_slice(&entries);
-        bytes
+        content(self.slots.len(), &peers, &entries)
+    }
+}
+
+/// Where a peer stands among those of a block: at their end from now on, if it was not there.
+pub(super) fn place_of(peer: PeerHash, peers: &mut Vec<PeerHash>) -> u8 {
+    let known = peers.iter().position(|known| *known == peer);
+    known.unwrap_or_else(|| {
+        peers.push(peer);
+        peers.len() - 1
+    }) as u8
+}
+
+/// The bytes of a block.
+pub(super) fn content(messages: usize, peers: &[PeerHash], entries: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 + 4 * peers.len() + entries.len());
+    put_number(&mut bytes, messages as u64);
+    put_number(&mut bytes, peers.len() as u64);
+    peers.iter().for_each(|peer| bytes.extend_from_slice(&peer.0.to_le_bytes()));
+    bytes.extend_from_slice(entries);
+    bytes
+}
+
+/// A block of messages of one actor in the form in which it lies in the directory, with what is to be counted when it goes
+/// there: so nobody looks into it on its way, as a rule.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PackedRow {
+    pub(crate) actor: ActorId,
+    pub(crate) journal: u64,
+    /// Id of its first message.
+    pub(crate) first: Sequence,
+    /// Id of its last message.
+    pub(crate) last: Sequence,
+    /// No text of it lies before this.
+    pub(crate) lowest: Position,
+    /// No text of it begins behind this.
+    pub(crate) highest: Position,
+    /// Bytes of the journal that it needs.
+    pub(crate) held_bytes: u64,
+    /// As of [`Row::encode`].
+    pub(crate) content: Box<[u8]>,
+}
+
+impl PackedRow {
+    /// How many messages it has.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        // They are at most 64: a number of one byte.
+        self.content.first().map_or(0, |count| usize::from(*count))
+    }
+
+    /// Its messages.
+    #[must_use]
+    pub fn slots(&self) -> Vec<Slot> {
+        let slots = Packed::open(self.first, &self.content).and_then(|packed| packed.slots());
+        slots.expect("what was packed in this process reads back")
+    }
+
+    /// With its messages.
+    #[must_use]
+    pub fn to_row(&self) -> Row {
+        Row { actor: self.actor, journal: self.journal, slots: self.slots() }
+    }
+
+    /// What is held for it.
+    pub(crate) fn tally(&self) -> SegmentTally {
+        SegmentTally { records: self.messages() as u64, bytes: self.held_bytes, newest: self.last.0 }
     }
 }
 
@@ -132,7 +205,6 @@ impl<'a> Packed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Position;
 
     fn row(messages: u64) -> Row {
         let slots = (0..messages).map(|n| Slot {
@@ -153,6 +225,7 @@ mod tests {
             let packed = Packed::open(row.first(), &bytes).unwrap();
             assert_eq!((packed.messages(), packed.slots().unwrap()), (messages as usize, row.slots.clone()));
             assert!(packed.has_peer(PeerHash(0x1234_5678)) && !packed.has_peer(PeerHash(1)));
+            assert_eq!((row.pack().to_row(), row.pack().messages()), (row, messages as usize));
         }
     }
 

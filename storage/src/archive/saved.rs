@@ -15,8 +15,7 @@ pub(super) const KIND: u64 = u64::from_le_bytes(*b"archive\0");
 
 /// The block of an archive.
 pub(super) fn encode(archive: &Archive) -> Vec<u8> {
-    let blocks = archive.heads.all();
-    let mut to = Vec::with_capacity(64 + 256 * blocks.len());
+    let mut to = Vec::with_capacity(64 + 256 * archive.heads.blocks());
     let mut put = |numbers: &[u64]| numbers.iter().for_each(|n| to.extend_from_slice(&n.to_le_bytes()));
     put(&[archive.text.id.0, archive.text.position.0, u64::from(archive.text.words)]);
     put(&[archive.memory.0.len() as u64]);
@@ -27,25 +26,23 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
     for Move { journal, actor, id, position, words } in archive.moves.all() {
         put(&[*journal, actor.raw(), id.0, position.0, u64::from(*words)]);
     }
-    put(&[blocks.len() as u64]);
-    for (is_open, block) in blocks {
-        let content = archive.heads.row(&block, 0).encode();
-        let length = content.len() as u64;
-        for number in [block.actor.raw(), u64::from(is_open), block.first, block.end, length] {
+    put(&[archive.heads.blocks() as u64]);
+    archive.heads.for_each(|is_open, row, end| {
+        let length = row.content.len() as u64;
+        for number in [row.actor.raw(), u64::from(is_open), row.first.0, end, length] {
             to.extend_from_slice(&number.to_le_bytes());
         }
-        to.extend_from_slice(&content);
-    }
+        to.extend_from_slice(&row.content);
+    });
     to.extend_from_slice(&(archive.adopted.len() as u64).to_le_bytes());
     for Adopted { row, segments } in &archive.adopted {
-        let content = row.encode();
-        let (first, segments_count) = (row.first().0, segments.len() as u64);
-        let numbers = [row.actor.raw(), row.journal, first, content.len() as u64, segments_count];
+        let (length, segments_count) = (row.content.len() as u64, segments.len() as u64);
+        let numbers = [row.actor.raw(), row.journal, row.first.0, length, segments_count];
         let segments = segments.iter().map(|segment| segment.0);
         for number in numbers.into_iter().chain(segments) {
             to.extend_from_slice(&number.to_le_bytes());
         }
-        to.extend_from_slice(&content);
+        to.extend_from_slice(&row.content);
     }
     to.extend_from_slice(&(archive.retractions.len() as u64).to_le_bytes());
     for Retraction { journal, actor, slot, end, is_received } in archive.retractions.all() {
@@ -53,6 +50,13 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
         let numbers =
             [*journal, actor.raw(), slot.id.0, slot.position.0, shape, u64::from(slot.peer.0), end.0];
         numbers.iter().for_each(|number| to.extend_from_slice(&number.to_le_bytes()));
+    }
+    if !archive.moves_adopted.is_empty() {
+        to.extend_from_slice(&(archive.moves_adopted.len() as u64).to_le_bytes());
+        for (journal, segment) in &archive.moves_adopted {
+            to.extend_from_slice(&journal.to_le_bytes());
+            to.extend_from_slice(&segment.0.to_le_bytes());
+        }
     }
     to
 }
@@ -76,6 +80,9 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
         let journal = numbers.take()?;
         let (actor, id) = (ActorId::from_raw(numbers.take()?), Sequence(numbers.take()?));
         let (position, words) = (Position(numbers.take()?), u32::try_from(numbers.take()?).ok()?);
+        if journal != archive.journal {
+            archive.tallies.expect(journal);
+        }
         archive.moves.push(Move { journal, actor, id, position, words });
     }
     for _ in 0..numbers.take()? {
@@ -83,8 +90,7 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
         let is_open = numbers.take()? == 1;
         let (first, end, length) = (Sequence(numbers.take()?), numbers.take()?, numbers.take()?);
         let slots = Packed::open(first, numbers.bytes(length)?).ok()?.slots().ok()?;
-        let row = Row { actor, journal: 0, slots };
-        if !row.slots.iter().all(|slot| archive.heads.push(actor, slot, end)) {
+        if !slots.iter().all(|slot| archive.heads.push(actor, slot, end)) {
             return None;
         }
         if !is_open {
@@ -97,7 +103,7 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
         let segments = (0..numbers.take()?).map(|_| numbers.take().map(Position)).collect::<Option<_>>()?;
         let slots = Packed::open(first, numbers.bytes(length)?).ok()?.slots().ok()?;
         archive.tallies.expect(journal);
-        archive.adopted.push_back(Adopted { row: Row { actor, journal, slots }, segments });
+        archive.adopted.push_back(Adopted { row: Row { actor, journal, slots }.pack(), segments });
     }
     for _ in 0..numbers.take()? {
         let retraction = take_retraction(&mut numbers)?;
@@ -105,6 +111,11 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
             archive.tallies.expect(retraction.journal);
         }
         archive.retractions.push(retraction);
+    }
+    if !numbers.0.is_empty() {
+        for _ in 0..numbers.take()? {
+            archive.moves_adopted.insert((numbers.take()?, Position(numbers.take()?)));
+        }
     }
     archive.memory = memory;
     numbers.0.is_empty().then_some(())

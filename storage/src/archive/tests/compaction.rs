@@ -220,6 +220,42 @@ fn a_crash_between_a_move_and_its_row_loses_nothing() {
 }
 
 #[test]
+fn what_was_moved_is_held_over_another_number_of_workers() {
+    let (mut house, kept) = crowded();
+    for number in 10..30 {
+        let actor = ActorId::user(number);
+        run_inline(&house.directory, Box::new(move |t| t.cut_archive(actor, Sequence::MAX))).unwrap();
+    }
+    house.sweep();
+    for _ in 0..20 {
+        house.commit();
+        let journal = house.logs[0].id();
+        if let Some(segment) = house.logs[0].second().to_prepare() {
+            let wanted = house.reader().wanted(journal, segment).unwrap();
+            house.logs[0].second_mut().prepared(segment, wanted);
+        }
+    }
+    assert!(house.logs[0].second().load().moves > 0, "no row says yet where it is");
+    let folder = house.folder.path().join("log");
+    // The second time with what checkpoints have.
+    for _ in 0..2 {
+        house.open(2);
+        let tallies = house.tallies.clone();
+        retire_sealed(&folder, &|journal, segment| tallies.needs(journal, segment)).unwrap();
+        assert_eq!(house.texts(house.query(ANNA)), kept, "before the rows are written");
+    }
+    house.flush();
+    let moves: u64 = house.logs.iter().map(|log| log.second().load().moves).sum();
+    assert_eq!(moves, 0, "the rows say so");
+    let tallies = house.tallies.clone();
+    retire_sealed(&folder, &|journal, segment| tallies.needs(journal, segment)).unwrap();
+    for actor in [ANNA, BEN] {
+        assert_eq!(house.texts(house.query(actor)), kept, "{actor}");
+    }
+    assert!(house.logs.iter().all(|log| log.second().memory_held().is_empty()));
+}
+
+#[test]
 fn an_erased_text_is_not_moved_and_its_tombstone_stays() {
     let (mut house, kept) = crowded();
     let ids = ids(&house.page(&Query { bytes_max: 1 << 20, ..house.query(ANNA) }));

@@ -11,7 +11,7 @@ use super::super::tables::{Table, View, damaged};
 use super::counters::Counters;
 use super::{ArchiveState, RowView, encode_row, key};
 use crate::actor::ActorId;
-use crate::archive::{Changes, Move, ROW_MESSAGES_MAX, Row, SegmentHeld, Slot};
+use crate::archive::{Changes, Move, PackedRow, ROW_MESSAGES_MAX, Row, SegmentHeld};
 use crate::log::{Position, Sequence};
 
 /// Rows of one actor that a transaction cuts at most for its share; more go with its next row.
@@ -122,55 +122,63 @@ impl WriteTransaction<'_> {
         self.put(Table::ArchiveStates, &actor.key(), &state.encode(&actor.key()))
     }
 
-    pub(super) fn put_archive_row(&mut self, row: &Row) -> Result<(), DirectoryError> {
-        let key = key(row.actor.raw(), row.first().0);
+    pub(super) fn put_archive_row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
+        let key = key(row.actor.raw(), row.first.0);
         self.put(Table::Archive, &key, &encode_row(&key, row))
     }
 }
 
 impl Applying<'_, '_> {
     fn state(&mut self, actor: ActorId) -> Result<&mut ArchiveState, DirectoryError> {
-        if !self.states.contains_key(&actor) {
-            let state = self.to.view().archive_state(actor)?;
-            self.states.insert(actor, state);
-        }
-        Ok(self.states.entry(actor).or_default())
+        Ok(match self.states.entry(actor) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(self.to.view().archive_state(actor)?),
+        })
     }
 
     /// Writes a row, or the part of it that is new.
-    fn row(&mut self, row: &Row) -> Result<(), DirectoryError> {
+    fn row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
         let state = *self.state(row.actor)?;
-        let is_new = |slot: &&Slot| slot.id > state.last && slot.id >= state.first_kept;
-        let mut slots = Vec::with_capacity(row.slots.len());
-        slots.extend(row.slots.iter().filter(is_new));
-        let Some(last) = slots.last().filter(|_| !state.is_purged) else { return Ok(()) };
-        let mut bytes = 0;
-        for slot in &slots {
-            self.counters.add(self.to.view(), row.journal, slot)?;
-            bytes += slot.held_bytes();
+        let is_new = |id: Sequence| id > state.last && id >= state.first_kept;
+        if state.is_purged || !is_new(row.last) {
+            return Ok(());
         }
+        if is_new(row.first) {
+            return self.new_row(row);
+        }
+        let mut part = row.to_row();
+        part.slots.retain(|slot| is_new(slot.id));
+        self.new_row(&part.pack())
+    }
+
+    /// Writes a row of which every message is new.
+    fn new_row(&mut self, row: &PackedRow) -> Result<(), DirectoryError> {
+        self.counters.add_row(self.to.view(), row)?;
         let state = self.state(row.actor)?;
-        state.last = last.id;
-        state.bytes += bytes;
-        state.messages += slots.len() as u64;
-        self.applied.messages += slots.len() as u64;
-        let slots = self.joined(row, slots)?;
-        self.to.put_archive_row(&Row { actor: row.actor, journal: row.journal, slots })
+        let messages = row.messages() as u64;
+        state.last = row.last;
+        state.bytes += row.held_bytes;
+        state.messages += messages;
+        self.applied.messages += messages;
+        match self.joined(row)? {
+            Some(joined) => self.to.put_archive_row(&joined),
+            None => self.to.put_archive_row(row),
+        }
     }
 
     /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
     /// little has few rows all the same.
-    fn joined(&self, row: &Row, slots: Vec<Slot>) -> Result<Vec<Slot>, DirectoryError> {
-        if slots.len() >= ROW_MESSAGES_MAX {
-            return Ok(slots);
+    fn joined(&self, row: &PackedRow) -> Result<Option<PackedRow>, DirectoryError> {
+        if row.messages() >= ROW_MESSAGES_MAX {
+            return Ok(None);
         }
-        let view = self.to.view();
-        let before = view.archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
-            before.journal == row.journal && before.packed.messages() + slots.len() <= ROW_MESSAGES_MAX
+        let before = self.to.view().archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
+            before.journal == row.journal && before.packed.messages() + row.messages() <= ROW_MESSAGES_MAX
         });
-        let Some(before) = before else { return Ok(slots) };
-        let before = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
-        Ok([before.slots, slots].concat())
+        let Some(before) = before else { return Ok(None) };
+        let mut joined = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
+        joined.slots.extend(row.slots());
+        Ok(Some(joined.pack()))
     }
 
     /// Notes where messages lie now.
@@ -190,12 +198,12 @@ impl Applying<'_, '_> {
             (slot.position, slot.words, slot.is_reference) = (moved.position, moved.words, false);
             let after = *slot;
             self.counters.take(self.to.view(), moved.journal, &before)?;
-            self.counters.add(self.to.view(), moved.journal, &after)?;
+            self.counters.add(self.to.view(), moved.journal, &[after])?;
             let state = self.state(moved.actor)?;
             state.bytes = (state.bytes + after.held_bytes()).saturating_sub(before.held_bytes());
         }
         for row in rows.values() {
-            self.to.put_archive_row(row)?;
+            self.to.put_archive_row(&row.pack())?;
         }
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use super::super::WriteTransaction;
 use super::super::error::DirectoryError;
 use super::super::tables::{Table, View, damaged};
 use super::{Segment, decode_tally, encode_tally, key, numbers_of};
-use crate::archive::{SegmentHeld, SegmentTally, Slot};
+use crate::archive::{PackedRow, SegmentHeld, SegmentTally, Slot};
 use crate::log::Position;
 
 /// Segments that a transaction has looked at, and what is held of each by now.
@@ -87,13 +87,13 @@ impl Counters {
         Ok(())
     }
 
-    /// The segment that a message lies in; `None`: nothing is held there, it is gone.
+    /// The segment that a message lies in, if something may be held there, and the positions of which the same is true.
     fn find(
         &mut self,
         view: View<'_>,
         journal: u64,
         position: Position,
-    ) -> Result<Option<&mut SegmentTally>, DirectoryError> {
+    ) -> Result<(Range<u64>, Option<&mut SegmentTally>), DirectoryError> {
         let stored = match self.stored.take() {
             Some(stored) if stored.is_for(journal, position) => stored,
             _ => Stored::at(view, journal, position)?,
@@ -102,21 +102,55 @@ impl Counters {
         if let Some(base) = stored.base.filter(|base| known.is_none_or(|known| known < (journal, *base))) {
             self.know(view, (journal, base))?;
         }
+        let mut positions = stored.positions.clone();
         self.stored = Some(stored);
-        let before = self.held.range_mut(..=(journal, position)).next_back();
-        Ok(before.filter(|((of, _), _)| *of == journal).map(|(_, held)| held))
+        let behind = (Bound::Excluded((journal, position)), Bound::Included((journal, Position(u64::MAX))));
+        if let Some(((_, next), _)) = self.held.range(behind).next() {
+            positions.end = positions.end.min(next.0);
+        }
+        let before = self.held.range_mut((journal, Position(0))..=(journal, position)).next_back();
+        let found = before.map(|((_, base), held)| {
+            positions.start = positions.start.max(base.0);
+            held
+        });
+        Ok((positions, found))
     }
 
-    pub(super) fn add(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<(), DirectoryError> {
-        if let Some(tally) = self.find(view, journal, slot.position)? {
-            tally.add(slot.held_bytes(), slot.id.0);
+    /// Adds messages of a journal. Those that are neighbours lie in one segment as a rule, which is looked up once for them.
+    pub(super) fn add(
+        &mut self,
+        view: View<'_>,
+        journal: u64,
+        mut slots: &[Slot],
+    ) -> Result<(), DirectoryError> {
+        while let Some(first) = slots.first() {
+            let (positions, tally) = self.find(view, journal, first.position)?;
+            let is_there = |slot: &&Slot| positions.contains(&slot.position.0);
+            let (run, rest) = slots.split_at(slots.iter().take_while(is_there).count().max(1));
+            if let Some(tally) = tally {
+                run.iter().for_each(|slot| tally.add(slot.held_bytes(), slot.id.0));
+            }
+            slots = rest;
+        }
+        Ok(())
+    }
+
+    /// Adds the messages of a row: at once when they lie in one segment.
+    pub(super) fn add_row(&mut self, view: View<'_>, row: &PackedRow) -> Result<(), DirectoryError> {
+        let (positions, tally) = self.find(view, row.journal, row.lowest)?;
+        if !positions.contains(&row.highest.0) {
+            return self.add(view, row.journal, &row.slots());
+        }
+        if let Some(tally) = tally {
+            *tally = tally.and(row.tally());
         }
         Ok(())
     }
 
     /// Takes a message out. `false`: its segment is gone.
     pub(super) fn take(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<bool, DirectoryError> {
-        let found = self.find(view, journal, slot.position)?.filter(|tally| tally.records > 0);
+        let (_, found) = self.find(view, journal, slot.position)?;
+        let found = found.filter(|tally| tally.records > 0);
         let is_there = found.is_some();
         if let Some(tally) = found {
             tally.take(1, slot.held_bytes());

@@ -26,7 +26,7 @@ use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
 use super::tables::{Table, damaged};
 use crate::actor::ActorId;
-use crate::archive::{Packed, Row, SegmentTally, Slot};
+use crate::archive::{Packed, PackedRow, Row, SegmentTally, Slot};
 use crate::log::{Position, Sequence};
 
 pub use apply::{Applied, Shares};
@@ -137,12 +137,11 @@ impl<'v> RowView<'v> {
     }
 }
 
-fn encode_row(key: &[u8], row: &Row) -> Vec<u8> {
-    let packed = row.encode();
-    let mut fields = Encoder::new(20 + packed.len());
+fn encode_row(key: &[u8], row: &PackedRow) -> Vec<u8> {
+    let mut fields = Encoder::new(20 + row.content.len());
     fields.number(row.journal);
-    fields.number(row.last().0);
-    fields.text(&packed);
+    fields.number(row.last.0);
+    fields.text(&row.content);
     fields.seal(key)
 }
 
