@@ -504,7 +504,7 @@ fn base64(text: &str) -> String {
 
 /// Routes messages one way. They allocate nothing; what upkeep of the log allocates now and then is no more than one
 /// in a hundred. With archives a block of 64 messages becomes a row of the directory, once for the sender and once for the
-/// recipient, and that is up to eight allocations: two of the worker, the others of the directory's writer, which has a
+/// recipient, and that is up to eight allocations: six of the worker at most, the others of the directory's writer, which has a
 /// thread of its own in the server and runs in the worker's here. A transaction is up to sixteen more, and has 32 rows or more.
 fn check(to_resource: bool, managed: bool, archived: bool) {
     check_over(Over::Tcp, to_resource, managed, archived);
