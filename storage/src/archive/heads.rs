@@ -106,10 +106,12 @@ impl Block {
         self.messages += 1;
     }
 
-    /// Whether a message must begin another block.
+    /// Whether a message must begin another block. One whose text lies before that of the last does too: a block is counted for the
+    /// segments from its first text to its last.
     #[inline]
     fn is_full(&self, slot: &Slot) -> bool {
         u64::from(self.held_words) + slot.held_bytes() / 8 > u64::from(u32::MAX)
+            || slot.position.0 < self.last_position
     }
 
     /// Its peers and messages as a row has them, of its bytes and some zeros behind them.

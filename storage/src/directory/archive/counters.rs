@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::WriteTransaction;
 use super::super::error::DirectoryError;
@@ -10,6 +11,10 @@ use super::super::tables::{Table, View, damaged};
 use super::{Segment, decode_tally, encode_tally, key, numbers_of};
 use crate::archive::{PackedRow, SegmentHeld, SegmentTally, Slot};
 use crate::log::Position;
+
+/// Numbers what transactions tell of segments. One is under way at a time, so the numbers rise in the order of the commits, in all
+/// directories of the process.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Segments that a transaction has looked at, and what is held of each by now.
 #[derive(Default)]
@@ -178,6 +183,7 @@ impl Counters {
     /// Writes what has changed. Returns it.
     pub(super) fn write(self, to: &mut WriteTransaction<'_>) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut changed = Vec::new();
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed) + 1;
         for ((journal, segment), held) in self.held {
             let key = key(journal, segment.0);
             if held.records == 0 {
@@ -185,7 +191,7 @@ impl Counters {
             } else {
                 to.put(Table::ArchiveSegments, &key, &encode_tally(&key, &held))?;
             }
-            changed.push(SegmentHeld { journal, segment, held });
+            changed.push(SegmentHeld { journal, segment, held, serial });
         }
         Ok(changed)
     }

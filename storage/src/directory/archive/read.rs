@@ -45,7 +45,8 @@ impl Directory {
             for row in view.all(Table::ArchiveSegments)? {
                 let (key, value) = row?;
                 let read = numbers_of(key).and_then(|(journal, base)| {
-                    Ok(SegmentHeld { journal, segment: Position(base), held: decode_tally(key, value)? })
+                    let held = decode_tally(key, value)?;
+                    Ok(SegmentHeld { journal, segment: Position(base), held, serial: 0 })
                 });
                 all.push(read.map_err(damaged(Table::ArchiveSegments, key))?);
             }
