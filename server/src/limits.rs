@@ -5,6 +5,9 @@
 use serde::{Deserialize, Serialize};
 use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
+/// The part of `limits.offline_messages` that may be spooled for an account beside what waits for it.
+const SPOOLED_PART: u64 = 4;
+
 /// The limits an operator can set in the `[limits]` table of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -406,6 +409,11 @@ impl Limits {
 }
 
 impl Limits {
+    /// Messages of rooms that may be spooled for one account ([`crate::user::spool`]): their index is within a sixteenth of its memory.
+    pub fn spooled_messages(&self) -> u64 {
+        self.offline_messages / SPOOLED_PART
+    }
+
     /// Checks what one account may have waiting.
     fn check_mailbox(&self) -> Result<(), String> {
         let percents = [

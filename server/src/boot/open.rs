@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::SeedableRandomState;
@@ -92,6 +92,8 @@ impl Opened {
                 data::examine(&config.data)?;
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
+                // What may refuse the start comes before kept sessions are taken.
+                homes(&config.data, &directory, plan.workers)?;
                 // Only now it is sure that no other server runs on this data.
                 let (sessions, occupied) = kept::take(&config.data, &directory)?.unzip();
                 kept = sessions;
@@ -219,12 +221,8 @@ fn open_logs(
     let (config, workers) = (&plan.config, plan.workers);
     data::check_tie(&config.data, directory)?;
     let was_open = lock.is_some();
-    let seed = shared::home_seed(directory);
-    // Asked for only when the number of workers has changed since the last run.
-    let homes = OnceLock::new();
-    let home = |actor: ActorId| {
-        homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&actor.account()).copied()
-    };
+    let homes = homes(&config.data, directory, workers)?;
+    let home = |actor: ActorId| homes.get(&actor.account()).copied();
     let told = Mutex::new(Instant::now());
     let progress = |progress: Progress| {
         let mut told = told.lock().expect("nothing panics while it holds this lock");
@@ -273,15 +271,18 @@ fn tell_dropped(reconciled: &Reconciled) {
     }
 }
 
-/// The home worker of every account and of every room: what they have in the logs moves there.
-fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<ActorId, usize> {
+/// The home worker of every account and of every room, where there were other workers in the last run: what they have in the logs
+/// moves there, and what is of nobody is dropped, so all of them must be known. Else nothing, because nothing moves.
+fn homes(data: &Path, directory: &Directory, workers: usize) -> Result<HashMap<ActorId, usize>, BootError> {
     let mut homes = HashMap::new();
-    let read = homes_of_accounts(directory, seed, workers, &mut homes)
-        .and_then(|()| homes_of_rooms(directory, seed, workers, &mut homes));
-    if let Err(error) = read {
-        tracing::error!(%error, "cannot read the accounts and rooms");
-    }
-    homes
+    let Some(before) = log::shards(&data.join(data::LOG))?.filter(|before| *before != workers) else {
+        return Ok(homes);
+    };
+    let seed = shared::home_seed(directory);
+    homes_of_accounts(directory, seed, workers, &mut homes)
+        .and_then(|()| homes_of_rooms(directory, seed, workers, &mut homes))
+        .map_err(|source| BootError::Homes { before, workers, source })?;
+    Ok(homes)
 }
 
 fn homes_of_accounts(
@@ -296,9 +297,8 @@ fn homes_of_accounts(
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.clone());
         for local in &page {
-            if let Ok(Some(id)) = directory.account_id(local) {
-                homes.insert(id, shared::home_of(seed, local, workers));
-            }
+            let id = directory.account_id(local)?;
+            homes.extend(id.map(|id| (id, shared::home_of(seed, local, workers))));
         }
     }
 }
@@ -315,5 +315,64 @@ fn homes_of_rooms(
         homes.extend(page.iter().map(|room| (room.actor, shared::home_of_room(seed, &room.name, workers))));
         let Some(last) = page.into_iter().last() else { return Ok(()) };
         after = Some(last.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use whimbrel_storage::credentials::Credentials;
+    use whimbrel_storage::directory::run_inline;
+    use whimbrel_storage::log::Log;
+
+    use super::*;
+
+    fn directory(data: &Path) -> Directory {
+        let options = Options { domain: "localhost".into(), map_bytes_max: 1 << 30, ..Options::default() };
+        Directory::open(&data.join(data::DIRECTORY), &options).unwrap()
+    }
+
+    fn make_accounts(data: &Path, names: &[&str]) {
+        let directory = directory(data);
+        for name in names {
+            let name = (*name).to_owned();
+            let credentials = Credentials::derive("secret", NonZeroU32::new(4096).unwrap()).unwrap();
+            let made = run_inline(&directory, Box::new(move |t| t.create_account(&name, &credentials)));
+            assert!(made.unwrap());
+        }
+    }
+
+    /// Changes a byte in the row of an account, wherever the file has a copy of it.
+    fn damage(data: &Path, name: &str) {
+        let path = data.join(data::DIRECTORY).join("data.mdb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<usize> = memchr::memmem::find_iter(&bytes, name).collect();
+        assert!(!places.is_empty());
+        places.iter().for_each(|at| bytes[at + name.len() + 30] ^= 0x40);
+        std::fs::write(&path, bytes).unwrap();
+    }
+
+    #[test]
+    fn logs_do_not_move_while_an_account_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let names = ["alice", "mallory-whose-row-is-damaged", "zoe"];
+        make_accounts(data, &names);
+        assert_eq!(homes(data, &directory(data), 3).unwrap().len(), 0, "there are no logs");
+        let options =
+            log::Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..log::Options::default() };
+        drop(Log::open_all(&data.join(data::LOG), &options, 2, &|_| None, &|_| {}).unwrap());
+        assert_eq!(homes(data, &directory(data), 2).unwrap().len(), 0, "nothing moves");
+        let all = homes(data, &directory(data), 3).unwrap();
+        assert!(all.len() == 3 && all.values().all(|home| *home < 3), "{all:?}");
+        damage(data, names[1]);
+        assert!(homes(data, &directory(data), 2).is_ok(), "nothing moves, so nobody is asked");
+        let refused = homes(data, &directory(data), 3).unwrap_err();
+        assert!(matches!(refused, BootError::Homes { before: 2, workers: 3, .. }), "{refused}");
+        let text = refused.to_string();
+        for part in ["`workers` is 3 and was 2", "table accounts is damaged", "restore it from a backup"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
     }
 }

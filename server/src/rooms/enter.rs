@@ -284,8 +284,12 @@ fn take_seat(
     newcomer: &Newcomer,
 ) -> Option<(Found, OccupantKey)> {
     let Newcomer { local, account, resource, nick, affiliation, .. } = newcomer;
+    let room = actors.rooms.room(name)?;
+    let before = room.occupants.by_nick(nick).map(|key| room.occupants.get(key).payload.clone());
+    // One that is there keeps its hats: those that its other client was admitted with may have changed since.
+    let hats = before.as_ref().map_or(&*newcomer.hats, |before| before.hats());
     let (hasher, Rooms { payloads, clients, .. }) = (actors.rooms.hasher(), &mut actors.rooms);
-    let payload = payloads.intern(&newcomer.presence, &newcomer.hats);
+    let payload = payloads.intern(&newcomer.presence, hats);
     let seat = clients.seat(*account, (local, resource), env.home_of(local));
     let room = actors.rooms.room_mut(name)?;
     env.metrics().room_joins.add(1);

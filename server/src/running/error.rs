@@ -27,6 +27,19 @@ pub enum BootError {
     /// Directory and log do not belong together.
     #[error(transparent)]
     Pair(#[from] DataError),
+    /// What waits is to move to another number of logs, and it cannot be told where to.
+    #[error(
+        "`workers` is {workers} and was {before}, so what waits for an account may move to another log; to which one cannot be told: \
+         {source}. The logs are as they were, and nothing moves before all of the directory can be read"
+    )]
+    Homes {
+        /// Logs that there are.
+        before: usize,
+        /// Workers that there are to be.
+        workers: usize,
+        /// Why the directory cannot tell.
+        source: DirectoryError,
+    },
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),

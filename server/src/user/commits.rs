@@ -197,7 +197,8 @@ impl CommitTracker {
 
     /// Appends a text once for several spools of this worker, none of them twice. Nobody waits for it to be committed. One result for each,
     /// in their order. If the text is that of the last call, as with the next of the envelopes for a large room, nothing but references
-    /// is written: that was the newest of all, so ids rise in each spool.
+    /// is written: that was the newest of all, so ids rise in each spool. One that was for a single spool is written once more for that:
+    /// as a rule there is no next envelope, and then a text of its own costs less.
     pub fn spool(
         &mut self,
         copies: &[ActorCopy],
@@ -206,12 +207,15 @@ impl CommitTracker {
         metrics: &WorkerMetrics,
     ) -> &[Result<Appended, AppendError>] {
         let body = Body { time_ms, origin: Origin::default(), payload };
-        let is_known = self.spooled.1 == payload
-            && self.log.append_references(copies, self.spooled.0, &body, &mut self.results);
-        if !is_known {
-            metrics.log_bytes.add(payload.len() as u64);
-            metrics.spooled.add(1);
-            self.log.append_for(copies, &body, &mut self.results);
+        let is_again = self.spooled.1 == payload;
+        if !is_again || !self.log.append_references(copies, self.spooled.0, &body, &mut self.results) {
+            match is_again {
+                true => self.log.append_for_others(copies, &body, &mut self.results),
+                false => self.log.append_for(copies, &body, &mut self.results),
+            }
+            let is_taken = self.results.iter().any(Result::is_ok);
+            metrics.log_bytes.add(if is_taken { payload.len() as u64 } else { 0 });
+            metrics.spooled.add(u64::from(is_taken));
             let newest = self.results.iter().filter_map(|result| result.as_ref().ok());
             self.spooled.0 = newest.map(|appended| appended.sequence).max().unwrap_or(Sequence::ZERO);
             self.spooled.1.clear();
@@ -225,11 +229,19 @@ impl CommitTracker {
         &self.results
     }
 
-    /// What is spooled for an actor up to this message is not needed any more.
-    pub fn unspool(&mut self, env: &Env, spool: ActorId, up_to: Sequence) {
-        let trimmed = self.log.trim_up_to(spool, up_to);
-        env.metrics().log_pending.sub(trimmed.messages);
-        env.metrics().log_trims.add(trimmed.messages);
+    /// What is spooled for an actor up to this message is not needed any more. Returns how many there were.
+    pub fn unspool(&mut self, env: &Env, spool: ActorId, up_to: Sequence) -> u64 {
+        let messages = self.log.trim_up_to(spool, up_to).messages;
+        env.metrics().log_pending.sub(messages);
+        env.metrics().log_trims.add(messages);
+        messages
+    }
+
+    /// The same of one message.
+    pub fn unspool_one(&mut self, env: &Env, spool: ActorId, sequence: Sequence) {
+        let messages = self.log.trim(spool, sequence).messages;
+        env.metrics().log_pending.sub(messages);
+        env.metrics().log_trims.add(messages);
     }
 
     /// Counts a copy that was appended, and has the holder of `pending_ack` wait for it.
@@ -395,4 +407,43 @@ impl CommitTracker {
 
 fn pop_if<T>(queue: &mut VecDeque<T>, fits: impl Fn(&T) -> bool) -> Option<T> {
     queue.front().is_some_and(fits).then(|| queue.pop_front()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_storage::archive::Settings;
+    use whimbrel_storage::log::{LogsAt, Options, PeerHash};
+
+    use super::*;
+
+    fn texts(metrics: &WorkerMetrics) -> u64 {
+        let all = crate::metrics::totals(std::slice::from_ref(metrics));
+        all.into_iter().find(|(described, _)| described.name == "sm.spooled").unwrap().1
+    }
+
+    #[test]
+    fn a_text_for_many_envelopes_is_written_twice_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
+        let logs =
+            LogsAt { path: folder.path(), options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
+        let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
+        let log = logs.open(None, &archive).unwrap().logs.pop().unwrap();
+        let (mut commits, metrics) =
+            (CommitTracker::new(log, Arc::default(), Commit::AtOnce), WorkerMetrics::default());
+        let spool = |n: u64| ActorId::spool_of(ActorId::user(n));
+        for (text, count) in [(&b"one"[..], 1), (b"two", 20)] {
+            let before = texts(&metrics);
+            for n in 1..=count {
+                let copy = ActorCopy { actor: spool(n), flags: Flags::NO_EXPIRY, peer: PeerHash::NONE };
+                let results = commits.spool(&[copy], 7, text, &metrics);
+                assert!(matches!(results, [Ok(_)]), "{results:?}");
+            }
+            assert_eq!(texts(&metrics) - before, count.min(2));
+        }
+        for n in 1..=20 {
+            let last = commits.log().pending(spool(n)).last().unwrap().unwrap();
+            assert_eq!((last.payload, last.time_ms), (&b"two"[..], 7), "account {n}");
+        }
+    }
 }

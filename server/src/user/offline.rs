@@ -168,15 +168,15 @@ pub fn session_ended(
 ) {
     let user = resource.user;
     let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
-    let mut has_spooled = false;
+    let mut spooled = Vec::new();
     for stanza in unacked {
-        has_spooled |= matches!(stanza, Unacked::Spooled { .. });
+        if let Unacked::Spooled { sequence, .. } = stanza {
+            spooled.push(sequence);
+        }
         refuse_request(env, fx, full, &stanza);
     }
     let others = actors.users.find(address::local_of(full)).filter(|found| *found == user);
-    if has_spooled {
-        spool::release(actors, env, account, others);
-    }
+    spool::release(actors, env, (account, others), &spooled);
     if let Some(user) = others {
         offer(actors, fx, user);
     }

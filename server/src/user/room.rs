@@ -11,7 +11,8 @@
 //! | the half | messages stay in the log; presence is sent, but not remembered; the rest of others is refused |
 //! | the whole | of an answer is remembered only which request it was for |
 //!
-//! A session without a connection keeps `limits.detached_bytes` beside its references into the log and into archives of rooms.
+//! A session without a connection keeps `limits.detached_bytes` beside its references into the log (the mailbox and the spool
+//! of its account) and into archives of rooms. In the spool an account has room for a quarter of `limits.offline_messages`.
 //!
 //! A client that reads is never kept waiting for an acknowledgement of its own: it could not be read.
 

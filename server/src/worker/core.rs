@@ -104,8 +104,8 @@ pub struct Core {
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
     /// What sessions hold, as far as it was sampled in this round.
     pub(super) sample: Sample,
-    /// What no session refers to any more since the start is no longer spooled.
-    pub(super) spools_are_tidy: bool,
+    /// What the program before has left in spools.
+    pub(super) untidy: spool::Untidy,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
     /// The first resource that is behind and had to wait for the next iteration.
@@ -150,7 +150,7 @@ impl Core {
             count_sweep: CountSweep::default(),
             watched: Vec::new(),
             sample: Sample::NEW,
-            spools_are_tidy: false,
+            untidy: None,
             log_seen_to: Millis(0),
             pumped_to: None,
             turns: RunQueue::default(),
@@ -386,9 +386,7 @@ impl Core {
                     self.sweep_counts();
                     self.rest_tables();
                     self.tell_busiest();
-                    if !std::mem::replace(&mut self.spools_are_tidy, true) {
-                        spool::tidy(&mut self.actors, &self.env);
-                    }
+                    spool::tidy(&mut self.actors, &self.env, &mut self.untidy);
                     self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),

@@ -32,6 +32,8 @@ pub(super) struct Resumption {
     conn: ConnId,
     key: ResourceKey,
     id: StreamId,
+    /// All that it refers to in the log is there: that was looked at once.
+    is_whole: bool,
     /// The removal of its count from the directory was begun for it.
     is_forgetting: bool,
 }
@@ -68,7 +70,7 @@ impl Core {
             return self.too_high(conn, too_high);
         }
         self.replace_connection(key);
-        let mut resumption = Resumption { conn, key, id, is_forgetting: false };
+        let mut resumption = Resumption { conn, key, id, is_whole: false, is_forgetting: false };
         match self.readiness(&mut resumption) {
             Readiness::Ready => self.resumed(&resumption),
             Readiness::Refused | Readiness::Gone => self.cannot_resume(conn, Some(id)),
@@ -93,7 +95,7 @@ impl Core {
         if sm.not_durable() > 0 {
             return Readiness::Waits;
         }
-        match self.has_texts(key) {
+        match self.has_texts(resumption) {
             Readiness::Ready => {}
             other => return other,
         }
@@ -108,11 +110,17 @@ impl Core {
     }
 
     /// Whether a session has the texts of what it refers to in archives of rooms and in the log; without them it is over.
-    fn has_texts(&mut self, key: ResourceKey) -> Readiness {
-        match recall::progress(&mut self.actors, &self.env, &mut self.fx, key) {
-            Progress::Ready if spool::is_whole(&self.actors, key) => Readiness::Ready,
+    fn has_texts(&mut self, resumption: &mut Resumption) -> Readiness {
+        let key = resumption.key;
+        resumption.is_whole = resumption.is_whole || spool::is_whole(&self.actors, &self.fx, key);
+        let progress = match resumption.is_whole {
+            true => recall::progress(&mut self.actors, &self.env, &mut self.fx, key),
+            false => Progress::Lost,
+        };
+        match progress {
+            Progress::Ready => Readiness::Ready,
             Progress::UnderWay => Readiness::Waits,
-            Progress::Ready | Progress::Lost => {
+            Progress::Lost => {
                 self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
                 Readiness::Refused
             }

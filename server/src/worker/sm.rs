@@ -109,11 +109,11 @@ pub(super) fn acknowledged(
 ) -> Result<(), TooHigh> {
     let (account, user) = (actors.users.account_of(key), actors.users.resource(key).user);
     let Some(sm) = actors.users.sm_mut(key) else { return Ok(()) };
-    let mut has_spooled = false;
     let mut records: smallvec::SmallVec<[Sequence; 16]> = smallvec::SmallVec::new();
+    let mut spooled = Vec::new();
     sm.acknowledged(h, |stanza| match stanza {
         Unacked::Record { sequence, .. } => records.push(sequence),
-        Unacked::Spooled { .. } => has_spooled = true,
+        Unacked::Spooled { sequence, .. } => spooled.push(sequence),
         _ => {}
     })?;
     if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
@@ -122,9 +122,7 @@ pub(super) fn acknowledged(
     for sequence in records {
         actors.commits.trim(env, account, sequence);
     }
-    if has_spooled {
-        spool::release(actors, env, account, Some(user));
-    }
+    spool::release(actors, env, (account, Some(user)), &spooled);
     fx.due_sm.push(key);
     actors.waiting_for_room.note(fx, key);
     if actors.users.flow_mut(key).after.is_some() {

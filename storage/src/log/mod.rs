@@ -60,6 +60,7 @@ pub use inspect::{Dumped, LogStats, Verified, dump, ends, stats, verify};
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
 pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,
+    shards,
 };
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
@@ -171,6 +172,20 @@ impl<S: Reader> Log<S> {
         }
     }
 
+    /// As [`Log::append_for`], with the text in a body of its own though only one copy waits, so that others may refer to it later
+    /// ([`Log::append_references`]).
+    pub fn append_for_others(
+        &mut self,
+        copies: &[ActorCopy],
+        body: &Body<'_>,
+        results: &mut Vec<Result<Appended, AppendError>>,
+    ) {
+        results.clear();
+        let nothing = Appended { sequence: Sequence::ZERO, position: self.journal.appended() };
+        results.resize(copies.len(), Ok(nothing));
+        self.append_body(copies, body, results);
+    }
+
     /// A body, and a reference for each copy.
     fn append_body(
         &mut self,
@@ -195,7 +210,8 @@ impl<S: Reader> Log<S> {
         self.readers.0.drop_unreferenced(sequence);
     }
 
-    /// Has more actors of this worker refer to a text that was appended before for several that wait ([`Log::append_for`]), under its id.
+    /// Has more actors of this worker refer to a text that was appended before for several that wait ([`Log::append_for`]), or for
+    /// others ([`Log::append_for_others`]), under its id.
     /// One result for each, in their order. `false`: there is no such text, or one of them has it.
     pub fn append_references(
         &mut self,
@@ -320,6 +336,12 @@ impl<S: Reader> Log<S> {
     }
 
     // --- What waits.
+
+    /// No id that was given is above this one, and each that will be is.
+    #[must_use]
+    pub fn newest_id(&self) -> Sequence {
+        Sequence(self.journal.ids.next().saturating_sub(1))
+    }
 
     /// How much waits for an actor; `None` for nothing. Does not touch the disk.
     #[must_use]

@@ -43,6 +43,14 @@ pub fn owner(folder: &Path) -> Result<Option<Option<Owner>>, LogError> {
     Ok(Layout::read(&System, folder)?.map(|layout| layout.owner))
 }
 
+/// How many logs of a folder are written to (`None`: there are none). Opened with another number, what waits in them moves.
+///
+/// # Errors
+/// As [`owner`].
+pub fn shards(folder: &Path) -> Result<Option<usize>, LogError> {
+    Ok(Layout::read(&System, folder)?.map(|layout| layout.log_ids.len()))
+}
+
 /// Where the journals of a folder lie, by their ids.
 ///
 /// # Errors

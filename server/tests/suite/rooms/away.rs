@@ -317,6 +317,9 @@ fn a_room_without_an_archive_has_its_texts_once_in_the_log() {
         let mut romeo = away.comes_back(server);
         let heard = next_said(&mut romeo, said.len());
         assert_eq!(ids(&heard), said);
+        let delays = heard.iter().filter_map(|message| message.find("delay", "urn:xmpp:delay"));
+        let is_of_hall = |delay: &&Element| delay.attribute("from") == Some(&*room("hall"));
+        assert!(delays.filter(is_of_hall).count() >= 230, "it says when it was said");
         // It loses its connection again before it has acknowledged all.
         romeo.acknowledge(away.handled + 100);
         romeo.settle();
@@ -334,6 +337,66 @@ fn a_room_without_an_archive_has_its_texts_once_in_the_log() {
         nurse.settle();
         server.await_metric("log.pending", 0);
         assert_eq!((server.metric("rooms.seats_lost"), server.metric("refused.sm_unacked")), (0, 0));
+    });
+}
+
+/// Sessions of romeo in rooms of their own, without a connection; what was said in each, one room after the other.
+fn sessions_in_rooms(
+    server: &TestServer,
+    juliet: &mut Client,
+    names: &[&str],
+    count: usize,
+) -> Vec<(Away, Vec<String>)> {
+    let mut sessions = Vec::new();
+    for name in names {
+        make(juliet, name, "jule", NO_ARCHIVE);
+        // Without presence, of which its others would hear.
+        let mut romeo = server.login("romeo", name);
+        let stream = romeo.enable_sm();
+        let handled = u32::try_from(enter(&mut romeo, name, "romeo").len()).unwrap();
+        sessions.push(Away { jid: romeo.jid.clone(), stream, handled });
+        romeo.cut();
+        server.await_metric("sm.detached", sessions.len() as u64);
+    }
+    let said = names.iter().map(|name| talk(juliet, name, &format!("{name}-"), count));
+    sessions.into_iter().zip(said.collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_session_that_sleeps_holds_no_more_than_its_own() {
+    on_each_driver_with(quickly, |server| {
+        let [mut juliet, _, _] = super::three(server);
+        let sessions = sessions_in_rooms(server, &mut juliet, &["east", "west"], 60);
+        let [(older, of_east), (newer, of_west)] = &sessions[..] else { unreachable!("two rooms") };
+        let mut romeo = newer.comes_back(server);
+        assert_eq!(ids(&next_said(&mut romeo, 60)), *of_west);
+        let pending = server.metric("log.pending");
+        assert!(pending > 90, "{pending} wait");
+        romeo.acknowledge(newer.handled + 60);
+        // What the other refers to is older.
+        server.await_metric("log.pending", pending / 2);
+        let mut romeo = older.comes_back(server);
+        assert_eq!(ids(&next_said(&mut romeo, 60)), *of_east);
+        romeo.acknowledge(older.handled + 60);
+        romeo.settle();
+        server.await_metric("log.pending", 0);
+    });
+}
+
+#[test]
+fn a_spool_has_a_quarter_of_what_a_mailbox_may_have() {
+    let small = |config: &mut Config| {
+        quickly(config);
+        config.limits.offline_messages = 100;
+    };
+    on_each_driver_with(small, |server| {
+        let [mut juliet, _, _] = super::three(server);
+        let sessions = sessions_in_rooms(server, &mut juliet, &["hall"], 60);
+        server.await_metric("log.pending", 25);
+        // What is beyond is kept as copies.
+        let (away, said) = &sessions[0];
+        assert_eq!(ids(&next_said(&mut away.comes_back(server), 60)), *said);
+        assert_eq!(server.metric("rooms.seats_lost"), 0);
     });
 }
 

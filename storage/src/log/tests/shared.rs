@@ -267,3 +267,24 @@ fn others_refer_to_a_text_that_is_there() {
     assert!(!log.append_references(&actors(&[5]), text, &body("text"), &mut results), "it is gone");
     assert_eq!(log.queue().shared_bodies(), 0);
 }
+
+#[test]
+fn others_refer_to_what_one_alone_was_given_for_that() {
+    let (_folder, mut log) = opened();
+    let mut results = Vec::new();
+    log.append_for(&actors(&[1]), &body("text"), &mut results);
+    let alone = results[0].as_ref().unwrap().sequence;
+    assert!(!log.append_references(&actors(&[2]), alone, &body("text"), &mut results), "it is no body");
+    log.append_for_others(&actors(&[1]), &body("text"), &mut results);
+    let text = results[0].as_ref().unwrap().sequence;
+    assert!(text > alone && results.len() == 1);
+    assert_eq!(log.newest_id(), text);
+    assert!(log.append_references(&actors(&[2]), text, &body("text"), &mut results));
+    assert_eq!(log.newest_id(), text);
+    for user in [1, 2] {
+        let last = log.pending(ActorId::user(user)).last().unwrap().unwrap();
+        assert_eq!((last.sequence, last.payload), (text, &b"text"[..]), "user {user}");
+        log.trim(ActorId::user(user), text);
+    }
+    assert_eq!(log.queue().shared_bodies(), 0);
+}
