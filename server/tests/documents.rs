@@ -147,3 +147,43 @@ fn every_link_between_pages_leads_to_a_heading() {
     }
     assert!(links > 10, "{links} links");
 }
+
+/// Modules below a folder that are declared to need `unsafe`, each by the names that lead to it.
+fn unsafe_modules(folder: &Path, above: &[String], found: &mut Vec<Vec<String>>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry of it").path();
+        let own = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let names = [above, &[own]].concat();
+        if path.is_dir() {
+            unsafe_modules(&path, &names, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            let lines: Vec<&str> = text.lines().collect();
+            for pair in lines.windows(2).filter(|pair| pair[0].contains("expect(unsafe_code")) {
+                let module = pair[1].trim_end_matches([';', ' ', '{']).rsplit_once("mod ");
+                let module = module.map(|(_, name)| name.to_owned()).filter(|name| name != "tests");
+                found.extend(module.map(|name| [&names[..], &[name]].concat()));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_on_architecture_names_every_module_that_needs_unsafe_or_one_above_it() {
+    let text = read("docs/architecture.md");
+    let (_, section) = text.split_once("## Where `unsafe` is").expect("the section");
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    for of in ["server", "server/net", "server/xml", "storage", "wsar", "wsar/stats", "tools", "perf"] {
+        let mut found = Vec::new();
+        unsafe_modules(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("src"),
+            &[],
+            &mut found,
+        );
+        let own = rows.iter().filter(|row| row.contains(&format!("`{of}`")));
+        let named: Vec<&str> =
+            own.flat_map(|row| row.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+        found.retain(|names| !names.iter().any(|name| named.contains(&name.as_str())));
+        assert!(found.is_empty(), "{of}: not in the table: {found:?}");
+    }
+}

@@ -87,13 +87,13 @@ impl Opened {
         let config = &plan.config;
         make_data(&config.data).map_err(|source| BootError::Data { path: config.data.clone(), source })?;
         let mut kept = None;
-        let (directory, control) = match takeover.as_deref_mut() {
+        let (directory, homes, control) = match takeover.as_deref_mut() {
             None => {
                 data::examine(&config.data)?;
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
                 // What may refuse the start comes before kept sessions are taken.
-                homes(&config.data, &directory, plan.workers)?;
+                let homes = homes(&config.data, &directory, plan.workers)?;
                 // Only now it is sure that no other server runs on this data.
                 let (sessions, occupied) = kept::take(&config.data, &directory)?.unzip();
                 kept = sessions;
@@ -101,9 +101,13 @@ impl Opened {
                 if gone > 0 {
                     tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
                 }
-                (directory, ControlSocket::bind(&config.data)?)
+                (directory, homes, ControlSocket::bind(&config.data)?)
             }
-            Some(takeover) => open_again(takeover, config)?,
+            Some(takeover) => {
+                let (directory, control) = open_again(takeover, config)?;
+                let homes = homes(&config.data, &directory, plan.workers)?;
+                (directory, homes, control)
+            }
         };
         if let Some(footprint) = footprint {
             footprint.holds(&directory);
@@ -111,7 +115,7 @@ impl Opened {
         let acceptor = Acceptor::new(&config.tls_settings())?;
         let lock = takeover.map(log_lock).transpose()?;
         let tallies = archives::tallies(&directory)?;
-        let (logs, reconciled) = open_logs(plan, &directory, lock, &tallies)?;
+        let (logs, reconciled) = open_logs(plan, (&directory, &homes), lock, &tallies)?;
         let gateway = match config.registration.is_on() {
             true => {
                 let made = gateway::from_config(&config.registration, &config.domain);
@@ -214,14 +218,13 @@ fn earlier_streams(opened: &Opened, takeover: Option<&Takeover>) -> Result<HashM
 /// is sure that they are those of the directory. Also returns what was dropped.
 fn open_logs(
     plan: &Plan,
-    directory: &Directory,
+    (directory, homes): (&Directory, &HashMap<ActorId, usize>),
     lock: Option<File>,
     tallies: &Arc<Tallies>,
 ) -> Result<(log::Opened<Archive>, Reconciled), BootError> {
     let (config, workers) = (&plan.config, plan.workers);
     data::check_tie(&config.data, directory)?;
     let was_open = lock.is_some();
-    let homes = homes(&config.data, directory, workers)?;
     let home = |actor: ActorId| homes.get(&actor.account()).copied();
     let told = Mutex::new(Instant::now());
     let progress = |progress: Progress| {

@@ -410,11 +410,21 @@ fn pop_if<T>(queue: &mut VecDeque<T>, fits: impl Fn(&T) -> bool) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
+
     use whimbrel_storage::archive::Settings;
     use whimbrel_storage::log::{LogsAt, Options, PeerHash};
 
     use super::*;
+
+    /// A log of small segments with an archive.
+    pub(crate) fn small_log(folder: &Path) -> Log {
+        let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
+        let logs = LogsAt { path: folder, options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
+        let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
+        logs.open(None, &archive).unwrap().logs.pop().unwrap()
+    }
 
     fn texts(metrics: &WorkerMetrics) -> u64 {
         let all = crate::metrics::totals(std::slice::from_ref(metrics));
@@ -424,11 +434,7 @@ mod tests {
     #[test]
     fn a_text_for_many_envelopes_is_written_twice_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
-        let logs =
-            LogsAt { path: folder.path(), options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
-        let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
-        let log = logs.open(None, &archive).unwrap().logs.pop().unwrap();
+        let log = small_log(folder.path());
         let (mut commits, metrics) =
             (CommitTracker::new(log, Arc::default(), Commit::AtOnce), WorkerMetrics::default());
         let spool = |n: u64| ActorId::spool_of(ActorId::user(n));

@@ -176,7 +176,7 @@ pub fn session_ended(
         refuse_request(env, fx, full, &stanza);
     }
     let others = actors.users.find(address::local_of(full)).filter(|found| *found == user);
-    spool::release(actors, env, (account, others), &spooled);
+    spool::release(actors, env, fx, (account, others), &spooled);
     if let Some(user) = others {
         offer(actors, fx, user);
     }

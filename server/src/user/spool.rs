@@ -6,7 +6,8 @@
 //! ```
 //! The spool of an account is an actor of the log's queue beside the account: nothing of it is offered to anybody, expires, or counts
 //! in the mailbox; an account has a quarter of `limits.offline_messages` in it at most. What no session of the account refers to any
-//! more goes, whatever is older. A crash leaves spools without sessions: they go from the first second on ([`tidy`]). A message that is to be stored nowhere (XEP-0334) is not in it.
+//! more goes, whatever is older. A crash leaves spools without sessions: they go from the first second on ([`tidy`]). A message that
+//! is to be stored nowhere (XEP-0334) is not in it.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -189,6 +190,7 @@ fn spooled(resource: &Resource) -> impl Iterator<Item = Sequence> {
 pub fn release(
     actors: &mut Actors,
     env: &Env,
+    fx: &Effects,
     (account, user): (ActorId, Option<UserKey>),
     gone: &[Sequence],
 ) {
@@ -200,6 +202,7 @@ pub fn release(
         kept.extend(left.take_while(|sequence| *sequence <= newest));
     }
     kept.sort_unstable();
+    fx.work.add_contacts(kept.len() + gone.len());
     let spool = ActorId::spool_of(account);
     actors.commits.unspool(env, spool, oldest.map_or(Sequence::MAX, before));
     // A session that has slept for long holds nothing but what it refers to itself.

@@ -122,7 +122,7 @@ pub(super) fn acknowledged(
     for sequence in records {
         actors.commits.trim(env, account, sequence);
     }
-    spool::release(actors, env, (account, Some(user)), &spooled);
+    spool::release(actors, env, fx, (account, Some(user)), &spooled);
     fx.due_sm.push(key);
     actors.waiting_for_room.note(fx, key);
     if actors.users.flow_mut(key).after.is_some() {

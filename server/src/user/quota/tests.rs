@@ -1,10 +1,8 @@
-use std::sync::Arc;
-
-use whimbrel_storage::archive::{Archive, Settings};
-use whimbrel_storage::log::{Flags, LogsAt, Message, Options, Origin, PeerHash};
+use whimbrel_storage::log::{Flags, Message, Origin, PeerHash};
 
 use super::*;
 use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::commits::tests::small_log;
 
 const USER: ActorId = ActorId::user(7);
 
@@ -30,11 +28,7 @@ impl Mailbox {
             ..Limits::default()
         };
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
-        let logs =
-            LogsAt { path: folder.path(), options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
-        let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
-        let log = logs.open(None, &archive).unwrap().logs.pop().unwrap();
+        let log = small_log(folder.path());
         Mailbox { log, shares: Shares::default(), limits, waiting: Vec::new(), now_ms: 1, _folder: folder }
     }
 
