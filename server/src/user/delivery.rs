@@ -24,7 +24,7 @@ pub fn message(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
             if !d.traits.has(Traits::FROM_SERVER) && !takes(actors, env, fx, key, d) {
                 return not_taken(actors, env, fx, d);
             }
-            push(actors, env, fx, key, d);
+            push_taken(actors, env, fx, key, d);
             carbons::copy_received(actors, env, fx, user, d, &[key]);
             return;
         }
@@ -76,6 +76,22 @@ pub fn to_nobody(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<
 
 /// Writes a stanza to a bound resource, or holds it back while the client is inactive or reads slowly.
 pub fn push(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, d: &Delivery<'_>) {
+    push_as(actors, env, fx, key, &outgoing(d));
+}
+
+/// As [`push`], of what [`takes`] has just been asked.
+pub fn push_taken(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, d: &Delivery<'_>) {
+    let mut out = outgoing(d);
+    let flags = actors.users.resource(key).flags;
+    // What is held back for it may go first, and take the room.
+    let may_hold = flags.has(Flags::INACTIVE) || flags.has(Flags::BACKED_UP);
+    if matches!(out.class, Class::Foreign) && out.urgency == Urgency::Now && !may_hold {
+        out.class = Class::Taken;
+    }
+    push_as(actors, env, fx, key, &out);
+}
+
+fn outgoing<'a>(d: &Delivery<'a>) -> Outgoing<'a> {
     let urgency = inactive::urgency(d);
     let class = match (d.kind, d.typ) {
         _ if urgency == Urgency::Replaceable => Class::Presence(d.from),
@@ -85,7 +101,7 @@ pub fn push(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, 
         _ if d.traits.has(Traits::FROM_SERVER) => Class::Own,
         _ => Class::Foreign,
     };
-    push_as(actors, env, fx, key, &Outgoing { kind: d.kind, class, urgency, bytes: d.bytes });
+    Outgoing { kind: d.kind, class, urgency, bytes: d.bytes }
 }
 
 /// As [`push`], for what is not a [`Delivery`].

@@ -83,6 +83,8 @@ pub enum Class<'a> {
     Spooled(Sequence),
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
+    /// The same, where [`room::takes`] has just said that there is room.
+    Taken,
     /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
     /// it has to ask for again, so it may be forgotten.
     Page,
@@ -209,7 +211,9 @@ fn entry_of(
     }
     let ends_forgotten_page = matches!(class, Class::Answer { .. })
         && actors.users.resource_mut(key).flags.take(Flags::PAGE_FORGOTTEN);
-    if !ends_forgotten_page && room::has_to_remember(actors, env, fx, key, class, bytes.len()) {
+    // Of what others send, `room::takes` has said by now whether it can be remembered.
+    let is_taken = matches!(class, Class::Event | Class::Foreign | Class::Taken);
+    if is_taken || !ends_forgotten_page && room::has_to_remember(actors, env, fx, key, class, bytes.len()) {
         let sender = match class {
             Class::Presence(from) => actors.users.sender_hash(from),
             _ => 0,

@@ -135,7 +135,8 @@ pub fn has_for_answer(
 /// Answers of so many bytes are given in any case: an error would not be shorter by much.
 const ANSWER_BYTES_ALWAYS: usize = 1024;
 
-/// Whether a managed stream can remember a stanza of so many bytes. Presence that was replaced is forgotten first.
+/// Whether a managed stream can remember a stanza of so many bytes. Presence that was replaced is forgotten first. Not to be
+/// asked of what others send and is kept nowhere: [`takes`] has said it.
 pub fn has_to_remember(
     actors: &mut Actors,
     env: &Env,
@@ -144,7 +145,7 @@ pub fn has_to_remember(
     class: Class<'_>,
     length: usize,
 ) -> bool {
-    if matches!(class, Class::Presence(_) | Class::Event | Class::Foreign | Class::Room) {
+    if matches!(class, Class::Presence(_) | Class::Room) {
         return fits_when_thinned(&mut actors.users, env, key, length, 2)
             && share::has_for_others(actors, env, fx, key, length);
     }

@@ -12,26 +12,35 @@ use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
 use crate::user::tables::UserKey;
 
-/// Microseconds of a second.
-const SECOND_US: u64 = 1_000_000;
+/// Nanoseconds of a second, and of a millisecond.
+const SECOND_NS: u64 = 1_000_000_000;
+const MILLI_NS: u64 = 1_000_000;
 
-/// How much of something may be had.
+/// How much of something may be had, as times, so that charging a turn divides nothing.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Rate {
-    per_second: u64,
-    burst: u64,
+struct Rate {
+    /// Nanoseconds for one.
+    one_ns: u64,
+    /// For as many as may be had at once.
+    burst_ns: u64,
 }
 
-/// When a bucket will be full, in microseconds of the worker's time.
+impl Rate {
+    fn new(per_second: u32, burst: u32) -> Rate {
+        let one_ns = SECOND_NS / u64::from(per_second.max(1));
+        Rate { one_ns, burst_ns: one_ns * u64::from(burst) }
+    }
+}
+
+/// When a bucket will be full, in nanoseconds of the worker's time.
 #[derive(Copy, Clone, Debug, Default)]
 struct Full(u64);
 
 impl Full {
     /// Takes so much out. Returns the time at which less than the burst will be missing, if more is missing now.
-    fn take(&mut self, now_us: u64, count: u64, rate: Rate) -> Option<u64> {
-        self.0 = self.0.max(now_us) + count * SECOND_US / rate.per_second;
-        let burst_us = rate.burst * SECOND_US / rate.per_second;
-        self.0.checked_sub(burst_us).filter(|&until| until > now_us)
+    fn take(&mut self, now_ns: u64, count: u64, rate: Rate) -> Option<u64> {
+        self.0 = self.0.max(now_ns).saturating_add(count.saturating_mul(rate.one_ns));
+        self.0.checked_sub(rate.burst_ns).filter(|&until| until > now_ns)
     }
 }
 
@@ -59,66 +68,52 @@ struct Rates {
 }
 
 impl Bucket {
-    fn take(&mut self, now_us: u64, cost: Cost, rates: Rates) -> Option<u64> {
-        let stanzas = self.stanzas.take(now_us, cost.stanzas, rates.stanzas);
-        let work = self.work.take(now_us, cost.work, rates.work);
+    fn take(&mut self, now_ns: u64, cost: Cost, rates: Rates) -> Option<u64> {
+        let stanzas = self.stanzas.take(now_ns, cost.stanzas, rates.stanzas);
+        let work = self.work.take(now_ns, cost.work, rates.work);
         stanzas.max(work)
     }
 
-    fn is_full(&self, now_us: u64) -> bool {
-        self.stanzas.0 <= now_us && self.work.0 <= now_us
+    fn is_full(&self, now_ns: u64) -> bool {
+        self.stanzas.0 <= now_ns && self.work.0 <= now_ns
     }
 }
 
 /// All buckets of a worker that are not full.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Buckets {
     connections: HashMap<ConnId, Bucket, FixedState>,
     accounts: HashMap<UserKey, Bucket, FixedState>,
+    connection: Rates,
+    account: Rates,
 }
 
 impl Buckets {
+    /// Without any that is not full.
+    pub(super) fn new(limits: &Limits) -> Buckets {
+        let (connection, account) = rates(limits);
+        Buckets { connections: HashMap::default(), accounts: HashMap::default(), connection, account }
+    }
+
+    /// Charges by other limits from now on. What is missing in a bucket stays the same time.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        (self.connection, self.account) = rates(limits);
+    }
+
     /// Charges a turn to a connection and its account. Returns until when nothing more is to be read from it, if one
     /// of them has asked for more than its burst.
-    pub(super) fn charge(
-        &mut self,
-        conn: ConnId,
-        user: UserKey,
-        cost: Cost,
-        now: Millis,
-        limits: &Limits,
-    ) -> Option<Millis> {
-        let now_us = now.0 * 1000;
-        let connection = Rates {
-            stanzas: Rate {
-                per_second: limits.connection_stanzas_per_second.into(),
-                burst: limits.connection_stanzas_burst.into(),
-            },
-            work: Rate {
-                per_second: limits.connection_work_per_second.into(),
-                burst: limits.connection_work_burst.into(),
-            },
-        };
-        let account = Rates {
-            stanzas: Rate {
-                per_second: limits.account_stanzas_per_second.into(),
-                burst: limits.account_stanzas_burst.into(),
-            },
-            work: Rate {
-                per_second: limits.account_work_per_second.into(),
-                burst: limits.account_work_burst.into(),
-            },
-        };
-        let own = self.connections.entry(conn).or_default().take(now_us, cost, connection);
-        let all = self.accounts.entry(user).or_default().take(now_us, cost, account);
-        own.max(all).map(|until_us| Millis(until_us.div_ceil(1000)))
+    pub(super) fn charge(&mut self, conn: ConnId, user: UserKey, cost: Cost, now: Millis) -> Option<Millis> {
+        let now_ns = now.0 * MILLI_NS;
+        let own = self.connections.entry(conn).or_default().take(now_ns, cost, self.connection);
+        let all = self.accounts.entry(user).or_default().take(now_ns, cost, self.account);
+        own.max(all).map(|until_ns| Millis(until_ns.div_ceil(MILLI_NS)))
     }
 
     /// Drops the buckets that are full.
     pub(super) fn rest(&mut self, now: Millis) {
-        let now_us = now.0 * 1000;
-        self.connections.retain(|_, bucket| !bucket.is_full(now_us));
-        self.accounts.retain(|_, bucket| !bucket.is_full(now_us));
+        let now_ns = now.0 * MILLI_NS;
+        self.connections.retain(|_, bucket| !bucket.is_full(now_ns));
+        self.accounts.retain(|_, bucket| !bucket.is_full(now_ns));
         give_back(&mut self.connections);
         give_back(&mut self.accounts);
     }
@@ -127,6 +122,19 @@ impl Buckets {
     pub(super) fn len(&self) -> usize {
         self.connections.len() + self.accounts.len()
     }
+}
+
+/// The rates of connections and of accounts.
+fn rates(limits: &Limits) -> (Rates, Rates) {
+    let connection = Rates {
+        stanzas: Rate::new(limits.connection_stanzas_per_second, limits.connection_stanzas_burst),
+        work: Rate::new(limits.connection_work_per_second, limits.connection_work_burst),
+    };
+    let account = Rates {
+        stanzas: Rate::new(limits.account_stanzas_per_second, limits.account_stanzas_burst),
+        work: Rate::new(limits.account_work_per_second, limits.account_work_burst),
+    };
+    (connection, account)
 }
 
 /// What a crowd has needed is given back.
@@ -140,23 +148,25 @@ pub(super) fn give_back<K: Eq + std::hash::Hash, V>(table: &mut HashMap<K, V, Fi
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { per_second: 100, burst: 1000 };
+    fn rate() -> Rate {
+        Rate::new(100, 1000)
+    }
 
     #[test]
     fn a_burst_is_free_and_what_follows_comes_at_the_rate() {
         let mut bucket = Full::default();
-        assert_eq!(bucket.take(0, 1000, RATE), None);
-        assert_eq!(bucket.take(0, 1, RATE), Some(10_000));
-        assert_eq!(bucket.take(10_000, 100, RATE), Some(1_010_000));
+        assert_eq!(bucket.take(0, 1000, rate()), None);
+        assert_eq!(bucket.take(0, 1, rate()), Some(10 * MILLI_NS));
+        assert_eq!(bucket.take(10 * MILLI_NS, 100, rate()), Some(1010 * MILLI_NS));
     }
 
     #[test]
     fn a_bucket_that_rests_is_full_again_and_no_fuller() {
         let mut bucket = Full::default();
-        bucket.take(0, 1000, RATE);
-        let later = 3600 * SECOND_US;
-        assert_eq!(bucket.take(later, 1000, RATE), None);
-        assert!(bucket.take(later, 1, RATE).is_some());
+        bucket.take(0, 1000, rate());
+        let later = 3600 * SECOND_NS;
+        assert_eq!(bucket.take(later, 1000, rate()), None);
+        assert!(bucket.take(later, 1, rate()).is_some());
     }
 
     #[test]
@@ -171,10 +181,10 @@ mod tests {
         let (now, cost) = (Millis(5), Cost { stanzas: 60, work: 1 });
         let conn = |index| ConnId { index, generation: 0 };
         let users = crate::user::tables::UserKey::pair();
-        let mut buckets = Buckets::default();
-        assert_eq!(buckets.charge(conn(1), users.0, cost, now, &limits), None);
-        assert_eq!(buckets.charge(conn(2), users.0, cost, now, &limits), Some(Millis(2005)));
-        assert_eq!(buckets.charge(conn(3), users.1, cost, now, &limits), None);
+        let mut buckets = Buckets::new(&limits);
+        assert_eq!(buckets.charge(conn(1), users.0, cost, now), None);
+        assert_eq!(buckets.charge(conn(2), users.0, cost, now), Some(Millis(2005)));
+        assert_eq!(buckets.charge(conn(3), users.1, cost, now), None);
         assert_eq!(buckets.len(), 5);
         buckets.rest(Millis(60_000));
         assert_eq!(buckets.len(), 0);

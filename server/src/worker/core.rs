@@ -153,7 +153,7 @@ impl Core {
             untidy: None,
             log_seen_to: Millis(0),
             pumped_to: None,
-            turns: RunQueue::default(),
+            turns: RunQueue::new(&env.config.limits),
             choked: Vec::new(),
             parked: Vec::new(),
             traffic: Traffic::default(),
@@ -400,6 +400,7 @@ impl Core {
     /// A new configuration.
     pub fn reconfigure(&mut self, config: Arc<crate::config::Config>) {
         self.xml_limits = xml_limits(&config.limits);
+        self.turns.buckets.set_limits(&config.limits);
         self.env.config = config;
         self.switch_services();
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::limits::Limits;
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
 use crate::worker::bucket::{Buckets, give_back};
@@ -44,7 +45,7 @@ impl Waiting {
 }
 
 /// The run queue and the input that waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RunQueue {
     pub(super) waiting: HashMap<ConnId, Waiting, FixedState>,
     /// May name connections that are gone, or stand in it no more.
@@ -63,6 +64,20 @@ pub(super) struct RunQueue {
 }
 
 impl RunQueue {
+    /// With nobody.
+    pub(super) fn new(limits: &Limits) -> RunQueue {
+        RunQueue {
+            waiting: HashMap::default(),
+            queue: VecDeque::new(),
+            handshakes: VecDeque::new(),
+            bytes: 0,
+            slowed: BTreeSet::new(),
+            buckets: Buckets::new(limits),
+            until: 0,
+            handshakes_until: 0,
+        }
+    }
+
     /// Whether something is to be done here now.
     pub(super) fn has_work(&self, now: Millis) -> bool {
         self.len() > 0 || self.next_deadline().is_some_and(|at| at <= now)
@@ -210,7 +225,7 @@ mod tests {
     #[test]
     fn handshakes_wait_in_a_queue_of_their_own() {
         let [first, second, bound] = [1, 2, 3].map(|index| ConnId { index, generation: 1 });
-        let mut turns = RunQueue::default();
+        let mut turns = RunQueue::new(&Limits::default());
         for (conn, handshake) in [(first, true), (bound, false), (second, true)] {
             turns.put(conn, Waiting { input: b"hello".to_vec(), handshake, ..Waiting::default() });
             turns.enqueue(conn);
@@ -230,7 +245,7 @@ mod tests {
     #[test]
     fn a_slowed_connection_goes_on_under_its_new_id() {
         let (old, new) = (ConnId { index: 1, generation: 1 }, ConnId { index: 2, generation: 7 });
-        let mut turns = RunQueue::default();
+        let mut turns = RunQueue::new(&Limits::default());
         turns.put(old, Waiting { input: b"<r/>".to_vec(), ..Waiting::default() });
         turns.slowed.insert((Millis(5), old));
         turns.rekey(old, new);

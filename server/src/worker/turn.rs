@@ -117,8 +117,7 @@ impl Core {
 
     fn charge_to(&mut self, conn: ConnId, key: ResourceKey, cost: Cost) {
         let user = self.actors.users.resource(key).user;
-        let limits = &self.env.config.limits;
-        let until = self.turns.buckets.charge(conn, user, cost, self.env.now, limits);
+        let until = self.turns.buckets.charge(conn, user, cost, self.env.now);
         // One that is slowed already will be again after its next turn, if that is still so.
         let is_slowed = self.sessions.get(conn).is_some_and(|session| session.marks.holds.has(Holds::TOKENS));
         if let Some(until) = until.filter(|_| !is_slowed) {
