@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod accept;
 mod backlog;
@@ -163,6 +163,33 @@ pub(crate) const SEND_BYTES_MAX: usize = 64 << 10;
 /// What a receipt counts at least in [`Tuning::poll_bytes_max`]: what it costs whatever is in it.
 pub const RECEIPT_BYTES: usize = 512;
 
+/// Receipts between two looks at the clock: a look costs about what it takes to find the end of a small stanza.
+pub const RECEIPTS_PER_LOOK: u32 = 4;
+
+/// The time of one poll; see [`Tuning::poll_time`].
+struct Slice {
+    most: Duration,
+    /// From the first look at the clock.
+    until: Option<Instant>,
+    receipts: u32,
+}
+
+impl Slice {
+    fn of(tuning: &Tuning) -> Slice {
+        Slice { most: tuning.poll_time, until: None, receipts: 0 }
+    }
+
+    /// Whether the time is over, after another receipt.
+    fn is_over(&mut self) -> bool {
+        self.receipts += 1;
+        if !self.receipts.is_multiple_of(RECEIPTS_PER_LOOK) {
+            return false;
+        }
+        let now = Instant::now();
+        now >= *self.until.get_or_insert(now + self.most)
+    }
+}
+
 /// Bounds and sizes of a driver.
 #[derive(Copy, Clone, Debug)]
 pub struct Tuning {
@@ -174,6 +201,9 @@ pub struct Tuning {
     /// Bytes that all connections receive in one poll, each receipt counted as [`RECEIPT_BYTES`] at least. The receipt
     /// that reaches it is the last; the others keep their turn.
     pub poll_bytes_max: usize,
+    /// How long receipts are handed over in one poll, looked at once in [`RECEIPTS_PER_LOOK`]; the others keep their turn.
+    /// Whatever is done about a receipt counts, so what is sent for the first of many waits no longer for the last of them.
+    pub poll_time: Duration,
     /// Connections that each listener accepts in one poll.
     pub accepts_per_poll_max: usize,
     /// How long accepting rests after descriptors ran out.
@@ -194,6 +224,7 @@ impl Default for Tuning {
             receive_bytes: 16 << 10,
             reads_per_poll_max: 1024,
             poll_bytes_max: 256 << 10,
+            poll_time: Duration::from_micros(250),
             accepts_per_poll_max: 64,
             accept_backoff: Duration::from_millis(100),
             flush_deadline: Duration::from_secs(5),

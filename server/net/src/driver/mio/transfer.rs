@@ -11,7 +11,7 @@ use super::{
     CLOSING, ENDED, GONE, HUNG_UP, LastWord, Mio, PAUSED, QUEUED, READABLE, SHUT, WATCHES_WRITE, interest,
     token,
 };
-use crate::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES, SEND_BYTES_MAX};
+use crate::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES, SEND_BYTES_MAX, Slice};
 
 /// Attempts to write of one connection in one turn, which together have [`SEND_BYTES_MAX`] bytes.
 const WRITES_PER_TURN: usize = 16;
@@ -19,7 +19,7 @@ const WRITES_PER_TURN: usize = 16;
 impl Mio {
     /// Reads each connection whose turn it is once.
     pub(super) fn read_turns(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        let mut received = 0;
+        let (mut received, mut slice) = (0, Slice::of(&self.tuning));
         for _ in 0..self.turns.len().min(self.tuning.reads_per_poll_max) {
             if received >= self.tuning.poll_bytes_max {
                 break;
@@ -39,6 +39,9 @@ impl Mio {
             };
             self.read(conn, count_bytes);
             self.take_turn(conn);
+            if slice.is_over() {
+                break;
+            }
         }
     }
 

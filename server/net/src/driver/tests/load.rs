@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{Make, Random, World, pattern};
-use crate::driver::{CloseHow, Tuning};
+use crate::driver::{CloseHow, RECEIPTS_PER_LOOK, Tuning};
 
 for_each_driver!(
     a_thousand_connections_keep_their_streams_apart,
     a_firehose_does_not_starve_a_ping,
     receive_buffers_that_run_out_come_back,
+    a_poll_whose_time_is_over_leaves_the_rest_their_turn,
 );
 
 struct Talker {
@@ -113,6 +114,28 @@ fn receive_buffers_that_run_out_come_back(make: Make) {
         ..Tuning::default()
     };
     echo(make, tuning, 60, 13);
+}
+
+fn a_poll_whose_time_is_over_leaves_the_rest_their_turn(make: Make) {
+    let mut world = World::tuned(make, Tuning { poll_time: Duration::ZERO, ..Tuning::default() });
+    let mut sockets: Vec<_> = (0..20).map(|_| TcpStream::connect(world.address).unwrap()).collect();
+    world.until("all are there", |world| world.stories.len() == 20);
+    for socket in &mut sockets {
+        socket.write_all(b"here").unwrap();
+    }
+    let heard = |world: &World| world.stories.values().filter(|story| !story.received.is_empty()).count();
+    // The system has all of it by now, since a write to a loopback connection returns when it is there.
+    let mut before = 0;
+    for polls in 1.. {
+        world.poll(Duration::from_millis(10));
+        let now = heard(&world);
+        assert!(now - before <= RECEIPTS_PER_LOOK as usize, "{} in one poll", now - before);
+        before = now;
+        if now == 20 {
+            break;
+        }
+        assert!(polls < 1000, "{now} of 20 were heard");
+    }
 }
 
 fn a_firehose_does_not_starve_a_ping(make: Make) {

@@ -3,7 +3,7 @@
 use io_uring::cqueue;
 use socket2::SockRef;
 
-use super::super::{CloseCause, ConnId, Event, RECEIPT_BYTES};
+use super::super::{CloseCause, ConnId, Event, RECEIPT_BYTES, Slice};
 use super::Uring;
 use super::connection::{
     CANCELS_READ, CANCELS_SEND, CLOSING, DETACHING, END_HELD, ENDED, GONE, OWES_DRAINED, PAUSED, READS,
@@ -17,7 +17,7 @@ const QUEUE_SHARE: usize = 4;
 impl Uring {
     /// Works through what has completed, at most as much as there is now: what comes meanwhile waits for its turn.
     pub(super) fn complete(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        let mut received = 0;
+        let (mut received, mut slice) = (0, Slice::of(&self.tuning));
         for _ in 0..self.ring.completions().min(self.tuning.reads_per_poll_max.max(1)) {
             // What has completed lies in one queue, the bytes of quiet connections behind those of busy ones.
             if received >= QUEUE_SHARE * self.tuning.poll_bytes_max {
@@ -29,6 +29,9 @@ impl Uring {
                 Kind::Receive => {
                     received += usize::try_from(completion.result()).unwrap_or_default().max(RECEIPT_BYTES);
                     self.received(token.conn, &completion, sink);
+                    if slice.is_over() {
+                        break;
+                    }
                 }
                 Kind::HangUp => self.hung_up(token.conn, &completion),
                 Kind::Send => self.sent(token.conn, &completion, sink),

@@ -23,7 +23,7 @@ use super::backlog::Spent;
 use super::closing::{Closing, wait_until};
 use super::slots::Slots;
 use super::{
-    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Tuning, Wake,
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Slice, Tuning, Wake,
 };
 
 mod buffers;
@@ -175,7 +175,7 @@ impl Uring {
         if self.held {
             return;
         }
-        let mut received = 0;
+        let (mut received, mut slice) = (0, Slice::of(&self.tuning));
         for _ in 0..self.turns.len().min(self.tuning.reads_per_poll_max.max(1)) {
             if received >= self.tuning.poll_bytes_max {
                 break;
@@ -200,6 +200,9 @@ impl Uring {
                 sink(Event::Ended { conn });
             }
             self.arm_read(conn);
+            if slice.is_over() {
+                break;
+            }
         }
     }
 
