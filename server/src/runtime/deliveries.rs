@@ -11,8 +11,9 @@
 //! the kernel did not take all of theirs at once (with io_uring: 4 KiB or more at once). Beside somebody who floods it tells what
 //! becomes of everybody else's.
 //!
-//! The clock is read once when an iteration begins and once when its output is with the driver. Messages carry no time:
-//! what waits does (input in the run queue, a parcel, a connection's output), and it has that of the oldest message in it.
+//! The clock is read when the driver begins to hand over what has come, and when the output of the iteration is with it.
+//! Messages carry no time: what waits does (input in the run queue, a parcel, a connection's output), and it has that of the
+//! oldest message in it.
 //! So a time is never too short, and too long at most by what the oldest has waited longer.
 
 use std::time::Instant;
@@ -137,7 +138,7 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
-    /// An iteration begins to handle what has come.
+    /// The driver begins to hand over what has come, or turns are dealt out.
     pub fn begin(&mut self, now: Instant) {
         self.begun = Some(now);
         self.received = Reception { at: Some(now), has_waited: false };

@@ -186,8 +186,10 @@ impl<D: Driver> Worker<D> {
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
         } else {
             self.driver.poll(timeout, &mut |event| {
-                if begun.is_none() {
-                    begun = Some(begin(core));
+                if events == 0 {
+                    // After the turns: what has come meanwhile is received now.
+                    let now = begin(core);
+                    begun.get_or_insert(now);
                 }
                 events += 1;
                 core.handle(event);

@@ -23,7 +23,8 @@ use super::backlog::Spent;
 use super::closing::{Closing, wait_until};
 use super::slots::Slots;
 use super::{
-    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Slice, Tuning, Wake,
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Slice, Tuning,
+    Wake,
 };
 
 mod buffers;
