@@ -29,6 +29,7 @@
 //! | `saved` | its block in a checkpoint |
 //! | `query`, `page`, `texts` | what may be asked, and the answer |
 //! | `segments`, `ahead` | reading texts where they lie, away from the workers; having the disk bring several at once |
+//! | `continuation` | the next pages of one who reads all, on the worker, as far as they are in memory |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
@@ -39,6 +40,7 @@
 #[expect(unsafe_code, reason = "a system call")]
 mod ahead;
 mod chunks;
+pub mod continuation;
 pub mod erase;
 mod follow;
 mod heads;

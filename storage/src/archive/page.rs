@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
+use super::continuation::Continuation;
 use super::query::{End, Order, Page, Query, QueryError};
 use super::row::ROW_MESSAGES_MAX;
 use super::segments::Source;
@@ -38,7 +39,7 @@ pub(crate) fn answer(
         let Some((batch, texts)) = read(directory, source, query, &mut page, is_begun)? else {
             return Ok(page);
         };
-        let Batch { candidates, erased, rest } = batch;
+        let Batch { candidates, erased, rest, following } = batch;
         is_begun = true;
         if query.matches.is_none() {
             let bytes: u64 = candidates.iter().map(|candidate| candidate.slot.text_bytes()).sum();
@@ -59,6 +60,9 @@ pub(crate) fn answer(
             Rest::More if is_used_up(query, &page) => End::Step,
             Rest::More => continue,
         };
+        if page.end == End::Full && !following.is_empty() {
+            page.continuation = Continuation::of(query.actor, page.total, following, source)?;
+        }
         return Ok(page);
     }
 }
@@ -97,6 +101,8 @@ struct Batch {
     /// Those of them that have been erased, and what stands for them.
     erased: HashMap<Sequence, Erased>,
     rest: Rest,
+    /// Where a page that is full with them goes on: its last messages, and those behind them. None of them was erased.
+    following: Vec<Candidate>,
 }
 
 /// What follows a batch.
@@ -406,15 +412,21 @@ fn next_batch(mut candidates: Candidates<'_, '_>, page: &mut Page) -> Result<Opt
         true => choose(&mut candidates, &mut ready, page)?,
         false => Vec::new(),
     };
-    let erased = candidates.erased(&chosen)?;
-    let rest = match has_next(&mut candidates, &mut ready)? {
+    let mut following = match page.messages.len() + chosen.len() >= query.messages_max {
+        true => follow(&mut candidates, &mut ready, &chosen)?,
+        false => Vec::new(),
+    };
+    let erased = candidates.erased(if following.is_empty() { &chosen } else { &following })?;
+    let has_more = following.len() > chosen.len() || has_next(&mut candidates, &mut ready)?;
+    leave_out(&erased, &mut following, chosen.len());
+    let rest = match has_more {
         true => Rest::More,
         false if candidates.has_stopped => Rest::Unknown(candidates.passed),
         false => Rest::Nothing,
     };
     page.cost.rows = candidates.rows;
     if !chosen.is_empty() {
-        return Ok(Some(Batch { candidates: chosen, erased, rest }));
+        return Ok(Some(Batch { candidates: chosen, erased, rest, following }));
     }
     page.end = match rest {
         Rest::Nothing => End::Complete,
@@ -452,4 +464,38 @@ fn choose(
         batch.push(next);
     }
     Ok(batch)
+}
+
+/// Those that have been chosen, and what lies behind them; nothing unless that is wanted.
+fn follow(
+    candidates: &mut Candidates<'_, '_>,
+    ready: &mut Ready,
+    chosen: &[Candidate],
+) -> Result<Vec<Candidate>, DirectoryError> {
+    let query = candidates.query;
+    if query.following == 0 || chosen.is_empty() || !query.is_plain() {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::with_capacity(chosen.len() + query.following);
+    all.extend_from_slice(chosen);
+    let most = chosen.len() + query.following;
+    while all.len() < most && has_next(candidates, ready)? {
+        all.extend(ready.by_ref().take(most - all.len()));
+    }
+    Ok(all)
+}
+
+/// Takes erased ones out of what follows, so that it has no hole: what comes before the last of them that was chosen, and what
+/// comes behind the first of the others.
+fn leave_out(erased: &HashMap<Sequence, Erased>, following: &mut Vec<Candidate>, chosen: usize) {
+    if erased.is_empty() || following.is_empty() {
+        return;
+    }
+    let is_erased = |candidate: &Candidate| erased.contains_key(&candidate.slot.id);
+    if let Some(first) = following[chosen..].iter().position(is_erased) {
+        following.truncate(chosen + first);
+    }
+    if let Some(last) = following[..chosen].iter().rposition(is_erased) {
+        following.drain(..=last);
+    }
 }

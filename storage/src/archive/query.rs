@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Snapshot;
+use super::continuation::Continuation;
 use crate::actor::ActorId;
 use crate::directory::DirectoryError;
 use crate::log::{LogError, PeerHash, Sequence};
@@ -58,6 +59,8 @@ pub struct Query {
     /// The step ends when so many rows of the directory have been looked at (at least 2): in a large archive, what was exchanged
     /// with one peer may lie far apart, or nowhere.
     pub rows_max: usize,
+    /// Of so many messages behind a full page it is told where they lie: [`Page::continuation`].
+    pub following: usize,
 }
 
 /// How far the time in an id may be from that of the message's reception: after a crash ids are ahead of the clock by up to ten
@@ -93,6 +96,7 @@ impl Query {
             bytes_max: STEP_BYTES,
             looks_max: usize::MAX,
             rows_max: STEP_ROWS,
+            following: 0,
         }
     }
 
@@ -119,6 +123,14 @@ impl Query {
             Order::Backwards => self.before = self.before.min(page.reached),
         }
         self
+    }
+
+    /// Whether it asks for all messages of an archive behind an id, or before one, as those do that read all of it page by page.
+    pub(super) fn is_plain(&self) -> bool {
+        self.peer.is_none()
+            && self.matches.is_none()
+            && self.ids.is_empty()
+            && (self.from_ms, self.until_ms) == (0, u64::MAX)
     }
 
     /// Whether a message that was received then lies in the window.
@@ -219,6 +231,8 @@ pub struct Page {
     pub total: u64,
     /// See [`Cost`].
     pub cost: Cost,
+    /// Of a full one, if that was asked for, and where the system can read from memory alone.
+    pub continuation: Option<Box<Continuation>>,
 }
 
 impl Page {

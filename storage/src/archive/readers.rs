@@ -51,6 +51,12 @@ impl PageReader {
         Self { directory, segments: Segments::new(folders) }
     }
 
+    /// As [`PageReader::new`], for a thread beside workers that may not wait for a disk: [`Page::continuation`] of its pages reads
+    /// from memory alone.
+    fn beside_workers(directory: Directory, folders: Arc<Folders>) -> Self {
+        Self { directory, segments: Segments::new(folders).beside_workers() }
+    }
+
     /// Answers a query. May wait for the disk.
     ///
     /// # Errors
@@ -189,20 +195,27 @@ pub struct ReaderMetrics {
 
 impl ReaderMetrics {
     fn count(&self, answer: &Result<Page, QueryError>, since: Instant) {
-        let add = |counter: &AtomicU64, by: usize| _ = counter.fetch_add(by as u64, Ordering::Relaxed);
-        add(&self.queries, 1);
+        self.queries.fetch_add(1, Ordering::Relaxed);
         match answer {
-            Ok(Page { messages, cost, .. }) => {
-                let Cost { reads, bytes, gone, damaged, .. } = *cost;
-                add(&self.messages, messages.len());
-                add(&self.reads, reads);
-                add(&self.read_bytes, bytes);
-                add(&self.gone, gone);
-                add(&self.damaged, damaged);
-            }
-            Err(_) => add(&self.failures, 1),
+            Ok(page) => self.count_page(page),
+            Err(_) => _ = self.failures.fetch_add(1, Ordering::Relaxed),
         }
         self.latency_us.record(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn count_page(&self, Page { messages, cost, .. }: &Page) {
+        let add = |counter: &AtomicU64, by: usize| _ = counter.fetch_add(by as u64, Ordering::Relaxed);
+        let Cost { reads, bytes, gone, damaged, .. } = *cost;
+        add(&self.messages, messages.len());
+        add(&self.reads, reads);
+        add(&self.read_bytes, bytes);
+        add(&self.gone, gone);
+        add(&self.damaged, damaged);
+    }
+
+    /// A page was given without a thread ([`Continuation`](super::continuation::Continuation)).
+    pub fn count_continued(&self, page: &Page) {
+        self.count_page(page);
     }
 }
 
@@ -242,7 +255,7 @@ impl Readers {
         };
         let all = std::iter::repeat_n((THREAD, of_queries), threads.max(1));
         for (name, jobs) in all.chain([(UPKEEP_THREAD, of_upkeep)]) {
-            let mut reader = PageReader::new(directory.clone(), folders.clone());
+            let mut reader = PageReader::beside_workers(directory.clone(), folders.clone());
             let metrics = readers.metrics.clone();
             let run = move || {
                 background::give_way();

@@ -110,13 +110,35 @@ pub(crate) trait Source {
     /// Takes such memory back.
     fn give_back(&mut self, _: Vec<u8>) {}
 
+    /// The open file of a segment, for reads of others; `None`: it is gone, or there is none for them.
+    fn handle(&mut self, _journal: u64, _segment: Position) -> Result<Option<Handle>, LogError> {
+        Ok(None)
+    }
+
     /// All of a segment; nothing of one that is gone.
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
 }
 
+/// An open segment, to be read by others than the thread that has opened it.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    file: Arc<File>,
+    may_wait: bool,
+}
+
+impl Handle {
+    /// Reads bytes from a place of the file on. `false`: they are not in memory, or not there at all.
+    pub(super) fn read(&self, from: u64, to: &mut [u8]) -> bool {
+        match self.may_wait {
+            true => self.file.read_exact_at(to, from).is_ok(),
+            false => ahead::read_from_memory(&self.file, from, to),
+        }
+    }
+}
+
 /// An open segment.
 struct Open {
-    file: File,
+    file: Arc<File>,
     bytes: u64,
     used: u64,
 }
@@ -132,11 +154,14 @@ pub(super) struct Segments {
     looked: HashSet<u64>,
     /// What was read into last.
     spare: Vec<u8>,
+    /// Whether others that read what it has opened may wait for the disk.
+    may_wait: bool,
 }
 
 impl Segments {
     pub(super) fn new(folders: Arc<Folders>) -> Self {
         Self {
+            may_wait: true,
             folders,
             bases: HashMap::new(),
             open: HashMap::new(),
@@ -144,6 +169,11 @@ impl Segments {
             looked: HashSet::new(),
             spare: Vec::new(),
         }
+    }
+
+    /// Others that read what it has opened ([`Source::handle`]) may not wait for the disk.
+    pub(super) fn beside_workers(self) -> Self {
+        Self { may_wait: false, ..self }
     }
 
     /// Where journals lie.
@@ -240,7 +270,7 @@ impl Segments {
     }
 
     /// The file of a segment; `None`: it is gone.
-    fn file(&mut self, journal: u64, segment: Position) -> Result<Option<&File>, LogError> {
+    fn file(&mut self, journal: u64, segment: Position) -> Result<Option<&Arc<File>>, LogError> {
         debug_assert!(!is_held_here(), "while the directory is held, nobody waits for a disk");
         self.uses += 1;
         let key = (journal, segment.0);
@@ -254,7 +284,7 @@ impl Segments {
             };
             let bytes = file.metadata().map_err(|error| LogError::io("look at", &path, error))?.len();
             self.make_room();
-            self.open.insert(key, Open { file, bytes, used: 0 });
+            self.open.insert(key, Open { file: Arc::new(file), bytes, used: 0 });
         }
         let uses = self.uses;
         Ok(self.open.get_mut(&key).map(|open| {
@@ -312,6 +342,14 @@ impl Source for Segments {
         if memory.capacity() <= SPARE_BYTES_MAX {
             self.spare = memory;
         }
+    }
+
+    fn handle(&mut self, journal: u64, segment: Position) -> Result<Option<Handle>, LogError> {
+        let may_wait = self.may_wait;
+        if !may_wait && !ahead::KNOWS_MEMORY {
+            return Ok(None);
+        }
+        Ok(self.file(journal, segment)?.map(|file| Handle { file: file.clone(), may_wait }))
     }
 
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {

@@ -1,6 +1,7 @@
 //! What the archive promises.
 
 mod compaction;
+mod continuations;
 mod disk;
 mod erasures;
 mod follow;
