@@ -108,6 +108,8 @@ worker_metrics! {
     archive_pages "archive.pages" Counter "pages" "Pages of accounts' archives given to their ends.";
     archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";
+    archive_continuations "archive.continuations" Gauge "bytes" "Memory of what is known of the next pages of clients that read all of their archives: some 5 MiB each worker at most, for 10 s.";
+    archive_continued "archive.continued" Counter "pages" "Pages of such clients that were given from memory, without a reader's thread.";
     archive_latency "archive.latency" Histogram "milliseconds" "Time from a query of an archive to the end of its page, which the client's reading decides if it is long.";
     refused_archive_queries "refused.archive_queries" Counter "queries" "Refused: archive.queries.";
     pep_published "pep.published" Counter "items" "Items published to nodes of accounts (XEP-0163).";

@@ -413,6 +413,13 @@ impl<S: 'static> Jobs<S> {
         taken
     }
 
+    /// A page was given without a thread.
+    pub fn count_continued(&self, page: &Page) {
+        if let Backend::Threads { readers: Some(readers), .. } = &self.backend {
+            readers.metrics().count_continued(page);
+        }
+    }
+
     /// Has a reader's thread do something. `false`: too many queries wait already, or there are no archives.
     pub fn task(&self, task: ReadTask<S>) -> bool {
         let taken = match &self.backend {

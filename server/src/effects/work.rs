@@ -67,6 +67,9 @@ const ITEMS_PER_UNIT: usize = 4;
 /// Bytes that cost a unit where they are decrypted, parsed or copied.
 const BYTES_PER_UNIT: usize = 1024;
 
+/// Bytes of a file that cost a unit, where the system has them in memory.
+const READ_BYTES_PER_UNIT: usize = 4096;
+
 /// Bytes of trees of elements that cost a unit, where they are built or written.
 const TREE_BYTES_PER_UNIT: usize = 256;
 
@@ -112,6 +115,11 @@ impl Work {
     /// Counts bytes of which a tree of elements was made, or that were made of one.
     pub fn add_tree(&self, bytes: usize) {
         self.add((bytes / TREE_BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts bytes that were read out of the system's memory of a file, and looked through.
+    pub fn add_read(&self, bytes: usize) {
+        self.add((bytes / READ_BYTES_PER_UNIT) as u64);
     }
 
     /// Counts items of a roster that were read where they lie.

@@ -1,6 +1,7 @@
 //! Message archives (XEP-0313): what is kept, how it is found again, and by which ids it is known.
 
 use whimbrel_server::xml::Element;
+use whimbrel_storage::archive::continuation::GOES_ON;
 use whimbrel_storage::archive::{Changes, Row, Slot};
 use whimbrel_storage::directory::{Shares, WriteTransaction, run_inline};
 use whimbrel_storage::log::{PeerHash, Position, Sequence};
@@ -179,6 +180,56 @@ fn both_sides_of_a_conversation_are_read_again_page_by_page() {
             let none = query(client, &[], &page(0, "")).unwrap();
             assert!(none.ids.is_empty() && none.bound("first").is_none() && !none.is_complete());
         }
+    });
+}
+
+/// The page of three behind an id.
+fn three_behind(client: &mut Client, id: &str) -> Page {
+    query(client, &[], &page(3, &format!("<after>{id}</after>"))).unwrap()
+}
+
+#[test]
+fn a_page_goes_on_where_the_one_before_ended_whatever_happens_meanwhile() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.online("romeo", "orchard");
+        let mut juliet = server.login("juliet", "balcony");
+        for n in 0..20 {
+            say(&mut juliet, "romeo@localhost", &format!("m{n}"));
+            message(&mut romeo);
+        }
+        let first = three_behind(&mut romeo, "");
+        assert_eq!(first.bodies, ["m0", "m1", "m2"]);
+        let second = three_behind(&mut romeo, &first.ids[2]);
+        assert_eq!(second.bodies, ["m3", "m4", "m5"]);
+        server.await_metric("archive.continued", u64::from(GOES_ON));
+        say(&mut juliet, "romeo@localhost", "later");
+        message(&mut romeo);
+        // It asks for the same again, as a client does that has lost its connection.
+        for _ in 0..2 {
+            let third = three_behind(&mut romeo, &second.ids[2]);
+            assert_eq!(
+                (&third.bodies[..], third.is_complete()),
+                (&["m6", "m7", "m8"].map(String::from)[..], false)
+            );
+        }
+        juliet.send(
+            "<message to='romeo@localhost' type='chat' id='r'>\
+             <retract xmlns='urn:xmpp:message-retract:1' id='m10'/><store xmlns='urn:xmpp:hints'/></message>",
+        );
+        message(&mut romeo);
+        let third = three_behind(&mut romeo, &second.ids[2]);
+        let fourth = three_behind(&mut romeo, &third.ids[2]);
+        assert_eq!(fourth.bodies, ["m9", "", "m11"], "what was retracted is not given");
+        let mut read = fourth;
+        let mut bodies = Vec::new();
+        while !read.is_complete() {
+            read = three_behind(&mut romeo, &read.ids[2]);
+            bodies.extend(read.bodies.clone());
+        }
+        let all: Vec<String> =
+            (12..20).map(|n| format!("m{n}")).chain(["later".into(), String::new()]).collect();
+        assert_eq!(bodies, all);
     });
 }
 

@@ -14,6 +14,8 @@
 //! it once more.
 
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::Snapshot;
+use whimbrel_storage::archive::continuation::GOES_ON;
 use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError};
 use whimbrel_storage::log::Sequence;
 
@@ -23,12 +25,13 @@ use crate::env::Env;
 use crate::proto::archive::page;
 use crate::proto::archive::query;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::proto::rsm;
+use crate::proto::rsm::{self, Start};
 use crate::runtime::driver::ConnId;
 use crate::service::{Begun, Reply, Request};
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
-use crate::user::archive::open;
+use crate::user::archive::continuations::FOLLOWING;
+use crate::user::archive::{Archives, open};
 use crate::user::flow::{self, Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::jobs::Then;
@@ -46,6 +49,8 @@ struct Paging {
     query_id: Option<String>,
     /// What is still to be read.
     rest: Query,
+    /// Whether [`Query::snapshot`] of it has been taken, which a page that is continued does without.
+    has_snapshot: bool,
     /// Messages of the page at most.
     max: usize,
     is_flipped: bool,
@@ -86,11 +91,13 @@ pub(super) fn begin(
     let Some(key) = request.sender else { return StanzaCondition::ServiceUnavailable.into() };
     env.metrics().archive_queries.add(1);
     let actor = actors.users.account_of(key);
-    let snapshot = actors.commits.archive().snapshot(actor);
-    let rest = match lookup::of(env, &query, &request.account, (actor, snapshot)) {
+    let rest = match lookup::of(env, &query, &request.account, (actor, Snapshot::default())) {
         Ok(rest) => rest,
         Err(error) => return Reply::Error(error),
     };
+    // Whoever asks for the end alone mostly asks no further.
+    let following = if query.page.start != Start::Last && GOES_ON { FOLLOWING } else { 0 };
+    let rest = Query { following, ..rest };
     let stage = match (rest.order, query.is_flipped) {
         (Order::Forwards, false) | (Order::Backwards, true) => Stage::Giving,
         _ => Stage::Locating { kept: Vec::new(), bytes: 0 },
@@ -102,6 +109,7 @@ pub(super) fn begin(
         actor,
         query_id: query.query_id,
         rest,
+        has_snapshot: false,
         max: query.page.max,
         is_flipped: query.is_flipped,
         stage,
@@ -120,6 +128,7 @@ pub(super) fn begin(
 
 /// A client has lost its connection, or everything has to come to rest: its page ends with an error after which it asks again.
 pub(super) fn give_up(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    actors.archives.continuations.forget(key);
     if let Some(then) = actors.waiting_for_room.take(key) {
         then(actors, env, fx);
     }
@@ -163,7 +172,14 @@ impl Paging {
     }
 
     fn read(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        if let Some((page, erased)) = self.continued(actors, env, fx) {
+            self.erased = erased;
+            return self.take(actors, env, fx, Ok(page));
+        }
         self.erased = actors.archives.retractions.erased();
+        if !std::mem::replace(&mut self.has_snapshot, true) {
+            self.rest.snapshot = actors.commits.archive().snapshot(self.actor);
+        }
         let (begun, query, begun_ms) = (self.begun.clone(), self.rest.clone(), self.begun_ms);
         let go_on = Box::new(move |answer| -> Then {
             Box::new(move |actors, env, fx| self.take(actors, env, fx, answer))
@@ -172,6 +188,18 @@ impl Paging {
             env.metrics().refused_archive_queries.add(1);
             end(actors, env, fx, (&begun, begun_ms), Reply::Error(metadata::busy()));
         }
+    }
+
+    /// The next step, if it is known where it lies and it is in memory, and how many messages had been erased when that was looked
+    /// up.
+    fn continued(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) -> Option<(Page, u64)> {
+        let Archives { continuations, retractions, .. } = &mut actors.archives;
+        let (page, erased) =
+            continuations.page((self.key, self.conn), self.actor, &self.rest, retractions)?;
+        fx.work.add_read(page.cost.bytes);
+        fx.jobs.count_continued(&page);
+        env.metrics().archive_continued.add(1);
+        Some((page, erased))
     }
 
     /// A step has been read.
@@ -195,6 +223,10 @@ impl Paging {
         {
             // What was read may have a text that nobody is to get any more.
             return self.go_on(actors, env, fx);
+        }
+        if let Some(continuation) = page.continuation.take() {
+            let made = (self.erased, env.now);
+            actors.archives.continuations.put((self.key, self.conn), continuation, made);
         }
         let goes_on = page.goes_on();
         self.looks_left = self.looks_left.saturating_sub(page.cost.looks);

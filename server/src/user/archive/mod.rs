@@ -9,6 +9,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | here | who gets a copy, and how it is told by which id |
+//! | [`continuations`] | the next pages of those who read all of their archives |
 //! | [`erasure`] | erased texts leave the disk |
 //! | [`in_room`] | retractions in rooms |
 //! | [`index`] | what the archive has for the directory |
@@ -17,6 +18,7 @@
 //! | [`torn`] | pages of which a session cannot keep all |
 //! | [`upkeep`] | what goes, and when |
 
+pub mod continuations;
 pub mod erasure;
 pub mod in_room;
 pub mod index;
@@ -51,6 +53,8 @@ pub struct Archives {
     pub(crate) retractions: retract::Retractions,
     /// What is under way of its upkeep.
     pub(crate) upkeep: upkeep::Upkeep,
+    /// Where archives that are read page by page go on.
+    pub(crate) continuations: continuations::Continuations,
 }
 
 impl Archives {

@@ -114,6 +114,7 @@ pub(super) fn disk_takes_writes(actors: &Actors) -> bool {
 /// Does what is due, once a second.
 pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let oldest = oldest(env);
+    env.metrics().archive_continuations.set(actors.archives.continuations.rest(env.now) as u64);
     env.metrics().archive_active.set((actors.waiting_for_room.len() + fx.jobs.looking()) as u64);
     actors.commits.archive_mut().expire(oldest);
     prepare(actors, fx);

@@ -383,6 +383,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     let resource = actors.users.remove(key);
     capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
+    actors.archives.continuations.forget(key);
     actors.seats.forget(key);
     actors.recalls.forget(key);
     actors.refreshes.forget(key);

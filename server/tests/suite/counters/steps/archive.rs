@@ -3,7 +3,10 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use whimbrel_storage::archive::continuation::GOES_ON;
+
 use super::{PLAIN, Verona};
+use crate::archive::query;
 use crate::counters::stage::{Stage, Step};
 use crate::support::Client;
 
@@ -74,6 +77,24 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             stage.until("archive.active");
         },
         moves: &["archive.active"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client reads its archive page by page",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 30, 100);
+            let (mut after, set) = (String::new(), "<set xmlns='http://jabber.org/protocol/rsm'>");
+            for _ in 0..3 {
+                let inside = format!("{set}<max>5</max><after>{after}</after></set>");
+                after = query(&mut romeo, &[], &inside).expect("a page").ids.pop().expect("a message");
+            }
+            if GOES_ON {
+                stage.until("archive.continuations");
+            }
+        },
+        moves: if GOES_ON { &["archive.continuations", "archive.continued"] } else { &[] },
         ..PLAIN
     },
     Step {

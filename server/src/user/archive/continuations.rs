@@ -1,0 +1,100 @@
+//! Where the archives of those who read them page by page go on: their next pages are given at once, as far as the texts are in memory
+//! ([`Continuation`]).
+//!
+//! There are few, for a short time: whoever has none is answered by a reader's thread. Each holds files open that may have been
+//! deleted, and knows nothing of what was erased since, which is asked of the [`Retractions`](super::retract::Retractions).
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::continuation::Continuation;
+use whimbrel_storage::archive::query::{Page, Query};
+
+use crate::runtime::driver::ConnId;
+use crate::runtime::timer::Millis;
+use crate::user::archive::retract::Retractions;
+use crate::user::tables::ResourceKey;
+
+/// Most of them. With [`FOLLOWING`] messages each they take some 5 MiB.
+const CONTINUATIONS_MAX: usize = 128;
+
+/// Messages behind a page of which it is told where they lie.
+pub const FOLLOWING: usize = 1024;
+
+/// Milliseconds after which one is dropped: a client that reads all of its archive has asked for the next page by then.
+const FRESH_MS: u64 = 10_000;
+
+/// Those of a worker.
+#[derive(Default)]
+pub struct Continuations {
+    by_resource: HashMap<ResourceKey, Entry, RandomState>,
+    /// What was read into last.
+    memory: Vec<u8>,
+}
+
+struct Entry {
+    /// The connection that reads: with another one the resource is somebody else's.
+    conn: ConnId,
+    continuation: Box<Continuation>,
+    /// Messages that had been erased when it was made ([`Retractions::erased`]).
+    erased: u64,
+    made: Millis,
+}
+
+impl Continuations {
+    /// A page has been read that goes on. `erased`: messages that had been erased when it was asked for.
+    pub fn put(
+        &mut self,
+        (key, conn): (ResourceKey, ConnId),
+        continuation: Box<Continuation>,
+        (erased, made): (u64, Millis),
+    ) {
+        if self.by_resource.len() < CONTINUATIONS_MAX || self.by_resource.contains_key(&key) {
+            self.by_resource.insert(key, Entry { conn, continuation, erased, made });
+        }
+    }
+
+    /// The answer to a query of a resource, and how many messages had been erased when it was looked where it lies; `None`: it is
+    /// for a reader. With nothing of it in memory, or something erased, there is no other try.
+    pub fn page(
+        &mut self,
+        (key, conn): (ResourceKey, ConnId),
+        actor: ActorId,
+        query: &Query,
+        retractions: &Retractions,
+    ) -> Option<(Page, u64)> {
+        if self.by_resource.is_empty() {
+            return None;
+        }
+        let Self { by_resource, memory } = self;
+        let entry = by_resource.get(&key)?;
+        let page = entry.continuation.page(query, memory).filter(|page| {
+            let ids = page.messages.iter().map(|found| found.id);
+            entry.conn == conn && !retractions.has_erased_since(entry.erased, actor, ids)
+        });
+        let erased = entry.erased;
+        if page.is_none() {
+            self.forget(key);
+        }
+        page.map(|page| (page, erased))
+    }
+
+    /// A resource is gone, or reads no more.
+    pub fn forget(&mut self, key: ResourceKey) {
+        if !self.by_resource.is_empty() {
+            self.by_resource.remove(&key);
+        }
+    }
+
+    /// Once a second: drops those that nobody has gone on with. Returns the bytes of memory that all take.
+    pub fn rest(&mut self, now: Millis) -> usize {
+        self.by_resource.retain(|_, entry| now.since(entry.made) < FRESH_MS);
+        if self.by_resource.is_empty() {
+            (self.by_resource, self.memory) = (HashMap::default(), Vec::new());
+        }
+        let all =
+            self.by_resource.values().map(|entry| entry.continuation.memory_bytes() + size_of::<Entry>());
+        all.sum::<usize>() + self.memory.capacity()
+    }
+}
