@@ -27,6 +27,9 @@ pub const GOES_ON: bool = ahead::KNOWS_MEMORY;
 /// Bytes that are read for a page at most, what lies between its texts included: a worker does nothing else meanwhile.
 const READ_BYTES_MAX: usize = 256 << 10;
 
+/// Files that it holds open at most: it ends before the first message in another one.
+const FILES_MAX: usize = 8;
+
 /// See the module.
 #[derive(Clone)]
 pub struct Continuation {
@@ -60,6 +63,9 @@ impl Continuation {
             // Those that follow one another mostly lie in one segment.
             let is_known = |known: &Known| known.journal == *journal && known.part.contains(&slot.position);
             if !files.iter().rev().any(is_known) {
+                if files.len() == FILES_MAX {
+                    break;
+                }
                 let Some(part) = source.segment(*journal, slot.position)? else { break };
                 let Some(handle) = source.handle(*journal, part.start)? else { break };
                 files.push(Known { journal: *journal, part, handle });
@@ -113,6 +119,12 @@ impl Continuation {
             Order::Backwards => first.slot.id < behind,
         });
         (is_shown && fits && is_in_order).then_some(batch)
+    }
+
+    /// Files that it holds open.
+    #[cfg(test)]
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
     }
 
     /// Bytes of memory that it takes.

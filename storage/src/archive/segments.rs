@@ -154,6 +154,9 @@ pub(super) struct Segments {
     looked: HashSet<u64>,
     /// What was read into last.
     spare: Vec<u8>,
+    /// Files that others may read ([`Source::handle`]): whoever drops the last reference to one that has been deleted waits for the
+    /// disk, and they may not.
+    lent: Vec<Arc<File>>,
     /// Whether others that read what it has opened may wait for the disk.
     may_wait: bool,
 }
@@ -168,6 +171,7 @@ impl Segments {
             uses: 0,
             looked: HashSet::new(),
             spare: Vec::new(),
+            lent: Vec::new(),
         }
     }
 
@@ -257,6 +261,7 @@ impl Segments {
     pub(super) fn close_deleted(&mut self) {
         let is_there = |file: &File| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
         self.open.retain(|_, open| is_there(&open.file));
+        self.lent.retain(|file| Arc::strong_count(file) > 1);
         self.bases.clear();
     }
 
@@ -349,7 +354,11 @@ impl Source for Segments {
         if !may_wait && !ahead::KNOWS_MEMORY {
             return Ok(None);
         }
-        Ok(self.file(journal, segment)?.map(|file| Handle { file: file.clone(), may_wait }))
+        let Some(file) = self.file(journal, segment)?.cloned() else { return Ok(None) };
+        if !self.lent.iter().any(|lent| Arc::ptr_eq(lent, &file)) {
+            self.lent.push(file.clone());
+        }
+        Ok(Some(Handle { file, may_wait }))
     }
 
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
@@ -362,5 +371,28 @@ impl Source for Segments {
         let mut bytes = vec![0; length as usize];
         let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
         Ok(if is_there { bytes } else { Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_read_is_closed_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file_name(0));
+        std::fs::write(&path, [7; 100]).unwrap();
+        let mut segments = Segments::new(Arc::new(Folders::new([(1, folder.path().to_owned())])));
+        let handle = segments.handle(1, Position(0)).unwrap().expect("the file is there");
+        let again = segments.handle(1, Position(0)).unwrap().expect("and is known");
+        assert_eq!(segments.lent.len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        segments.close_deleted();
+        let file = Arc::downgrade(&handle.file);
+        drop((handle, again));
+        assert!(file.upgrade().is_some(), "whoever reads does not close it");
+        segments.close_deleted();
+        assert!(file.upgrade().is_none() && segments.lent.is_empty());
     }
 }

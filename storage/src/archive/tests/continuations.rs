@@ -162,6 +162,21 @@ fn segments(house: &House) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn of_many_files_a_few_are_held_open() {
+    let mut house = House::new();
+    for _ in 0..600 {
+        house.say(ANNA, BEN, &"long".repeat(1_000));
+    }
+    house.flush();
+    assert!(segments(&house).len() > 12, "{} files", segments(&house).len());
+    let (query, mut page) = first(&house, Order::Forwards, 500);
+    let continuation = page.continuation.take().expect("there is more");
+    assert_eq!(continuation.files(), 8);
+    let next = behind(&query, &page);
+    assert_eq!(given(&go_on(&continuation, &next).unwrap()), given(&house.page(&next)));
+}
+
+#[test]
 fn beside_workers_pages_go_on_from_memory_alone() {
     let (mut house, _) = house(300);
     house.flush();
