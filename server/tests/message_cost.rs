@@ -339,7 +339,7 @@ impl Bench {
         let log = opened.logs.into_iter().next().unwrap();
         let actors = Actors::new(hasher, CommitTracker::new(log, tallies, Commit::AtOnce));
         let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
-        let jobs = Jobs::new(0, Backend::Inline(directory, Mutex::new(reader)), completions);
+        let jobs = Jobs::new(0, Backend::Inline(directory, Box::new(Mutex::new(reader))), completions);
         let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
         let wires = Wires { input: vec![Vec::new(); clients], ..Wires::default() };
         let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));

@@ -122,7 +122,7 @@ pub enum Backend<S> {
         readers: Option<Arc<Readers>>,
     },
     /// Done<S> at once, on the calling thread.
-    Inline(Directory, Mutex<PageReader>),
+    Inline(Directory, Box<Mutex<PageReader>>),
     /// Done<S> when the simulation says so.
     Stepped(Arc<Stepped<S>>),
 }

@@ -17,7 +17,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const MILLI_NS: u64 = 1_000_000;
 
 /// How much of something may be had, as times, so that charging a turn divides nothing.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct Rate {
     /// Nanoseconds for one.
     one_ns: u64,
@@ -61,7 +61,7 @@ pub(super) struct Cost {
 }
 
 /// The rates of connections or of accounts.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct Rates {
     stanzas: Rate,
     work: Rate,
@@ -95,9 +95,12 @@ impl Buckets {
         Buckets { connections: HashMap::default(), accounts: HashMap::default(), connection, account }
     }
 
-    /// Charges by other limits from now on. What is missing in a bucket stays the same time.
+    /// Charges by other limits from now on. Then all begin with full buckets: times that come of the old rates mean nothing by the new.
     pub(super) fn set_limits(&mut self, limits: &Limits) {
-        (self.connection, self.account) = rates(limits);
+        let (connection, account) = rates(limits);
+        if (connection, account) != (self.connection, self.account) {
+            *self = Buckets::new(limits);
+        }
     }
 
     /// Charges a turn to a connection and its account. Returns until when nothing more is to be read from it, if one
@@ -167,6 +170,25 @@ mod tests {
         let later = 3600 * SECOND_NS;
         assert_eq!(bucket.take(later, 1000, rate()), None);
         assert!(bucket.take(later, 1, rate()).is_some());
+    }
+
+    #[test]
+    fn higher_limits_hold_up_nobody() {
+        let of = |per_second| Limits {
+            connection_stanzas_per_second: per_second,
+            connection_stanzas_burst: 20_000,
+            ..Limits::default()
+        };
+        let conn = ConnId { index: 1, generation: 0 };
+        let (user, _) = crate::user::tables::UserKey::pair();
+        let mut buckets = Buckets::new(&of(10));
+        let mut charge =
+            |buckets: &mut Buckets, stanzas| buckets.charge(conn, user, Cost { stanzas, work: 0 }, Millis(1));
+        assert_eq!(charge(&mut buckets, 10_000), None);
+        buckets.set_limits(&of(10));
+        assert!(charge(&mut buckets, 10_001).is_some(), "the same limits change nothing");
+        buckets.set_limits(&of(5_000));
+        assert_eq!(charge(&mut buckets, 1), None);
     }
 
     #[test]

@@ -108,8 +108,6 @@ pub struct Core {
     pub(super) untidy: spool::Untidy,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
-    /// The first resource that is behind and had to wait for the next iteration.
-    pub(super) pumped_to: Option<ResourceKey>,
     /// Input that has been read and waits to be handled.
     pub(super) turns: RunQueue,
     /// Connections that were held for their output since it was last handed to the driver.
@@ -152,7 +150,6 @@ impl Core {
             sample: Sample::NEW,
             untidy: None,
             log_seen_to: Millis(0),
-            pumped_to: None,
             turns: RunQueue::new(&env.config.limits),
             choked: Vec::new(),
             parked: Vec::new(),

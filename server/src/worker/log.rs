@@ -4,6 +4,7 @@ use whimbrel_storage::file_error::FileError;
 use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::deliveries::Reception;
+use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
 use crate::session::SessionPhase;
 use crate::user::archive;
@@ -22,6 +23,9 @@ const PUMP_UNITS: u64 = 128;
 /// Work units for what was held back for clients that read slowly in one iteration; one whose turn it is gets all of it.
 const HELD_UNITS: u64 = 128;
 
+/// Work units for pages and the like whose clients have room again in one iteration; one that is begun is finished.
+const ROOM_UNITS: u64 = 128;
+
 /// Expired messages that are looked for in a second.
 const EXPIRE_RECORDS: usize = 10_000;
 
@@ -38,9 +42,6 @@ impl Core {
         }
         self.release_held();
         let mut due = self.fx.due_cursors.take();
-        // Those that were left last time come first.
-        let first = due.partition_point(|key| self.pumped_to.is_some_and(|to| *key < to));
-        due.rotate_left(first);
         let until = self.fx.work.spent() + PUMP_UNITS;
         let mut pumped = 0;
         // What comes out of the log was received long ago.
@@ -50,7 +51,6 @@ impl Core {
             pumped += 1;
         }
         let _ = self.fx.out.times.set_received(begun);
-        self.pumped_to = due.get(pumped).copied();
         due.drain(..pumped);
         self.fx.due_cursors.put_back(due);
         archive::retract::go_on(&mut self.actors, &self.env, &mut self.fx);
@@ -98,14 +98,26 @@ impl Core {
         self.fx.due_held.put_back(due);
     }
 
-    /// Goes on with work whose clients may have room for more of it.
+    /// Goes on with work whose clients may have room for more of it, as far as the iteration has work to give. They pay for it.
     fn go_on_with_room(&mut self) {
+        if self.fx.due_room.is_empty() {
+            return;
+        }
         let mut due = self.fx.due_room.take();
-        for key in due.drain(..) {
-            if let Some(then) = self.actors.waiting_for_room.take(key) {
-                then(&mut self.actors, &self.env, &mut self.fx);
+        let until = self.fx.work.spent() + ROOM_UNITS;
+        let mut done = 0;
+        while done < due.len() && self.fx.work.spent() < until {
+            let key = due[done];
+            done += 1;
+            let Some(then) = self.actors.waiting_for_room.take(key) else { continue };
+            let before = self.fx.work.spent();
+            then(&mut self.actors, &self.env, &mut self.fx);
+            let conn = self.actors.users.get(key).map(|resource| resource.conn);
+            if let Some(conn) = conn.filter(|conn| *conn != ConnId::NONE) {
+                self.owe(conn, self.fx.work.spent() - before);
             }
         }
+        due.drain(..done);
         self.fx.due_room.put_back(due);
     }
 

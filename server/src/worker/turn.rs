@@ -35,8 +35,9 @@ const QUEUE_UNITS: u64 = 64;
 /// each of as many connections as one poll reads from stays below it.
 const POLL_UNITS: u64 = 4096;
 
-/// Flights of TLS handshakes that are answered in one iteration. The others wait in the run queue.
-const HANDSHAKES: u64 = 4;
+/// Flights of TLS handshakes that are answered in one iteration, which is as long as all the input of those that are there takes
+/// (`Tuning::poll_time`). The others wait in the run queue.
+const HANDSHAKES: u64 = 1;
 
 impl Core {
     /// Bytes of a client's stream, after TLS: handled now if it has been quiet, as far as its share of the turn goes.

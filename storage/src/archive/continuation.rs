@@ -50,13 +50,13 @@ struct Known {
 }
 
 impl Continuation {
-    /// Of messages in the order of a query. `None`: there is no reading from memory.
+    /// Of messages in the order of a query, up to the first whose file cannot be opened now. `None`: there is no reading from memory.
     pub(super) fn of(
         actor: ActorId,
         total: u64,
         candidates: Vec<Candidate>,
         source: &mut dyn Source,
-    ) -> Result<Option<Box<Self>>, LogError> {
+    ) -> Option<Box<Self>> {
         let mut files: Vec<Known> = Vec::new();
         let mut last = 0;
         for (at, Candidate { journal, slot }) in candidates.iter().enumerate() {
@@ -66,15 +66,16 @@ impl Continuation {
                 if files.len() == FILES_MAX {
                     break;
                 }
-                let Some(part) = source.segment(*journal, slot.position)? else { break };
-                let Some(handle) = source.handle(*journal, part.start)? else { break };
+                // The page itself is read: what prevents this is told when somebody asks for the next one.
+                let Ok(Some(part)) = source.segment(*journal, slot.position) else { break };
+                let Ok(Some(handle)) = source.handle(*journal, part.start) else { break };
                 files.push(Known { journal: *journal, part, handle });
             }
             last = at + 1;
         }
         let mut candidates = candidates;
         candidates.truncate(last);
-        Ok((last > 0).then(|| Box::new(Self { actor, total, candidates, files })))
+        (last > 0).then(|| Box::new(Self { actor, total, candidates, files }))
     }
 
     /// Answers a query, if it goes on where a page has ended and can be answered in full from memory; `None`: it is for a reader.

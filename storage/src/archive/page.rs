@@ -61,7 +61,7 @@ pub(crate) fn answer(
             Rest::More => continue,
         };
         if page.end == End::Full && !following.is_empty() {
-            page.continuation = Continuation::of(query.actor, page.total, following, source)?;
+            page.continuation = Continuation::of(query.actor, page.total, following, source);
         }
         return Ok(page);
     }

@@ -18,6 +18,9 @@ use crate::log::{LogError, Position};
 /// Segments that a thread keeps open.
 const OPEN_MAX: usize = 64;
 
+/// Files that others may read of those that one thread has opened, at most.
+const LENT_MAX: usize = 128;
+
 /// Bytes that a thread keeps to read into. What had to be more is given back to the system.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
@@ -356,6 +359,12 @@ impl Source for Segments {
         }
         let Some(file) = self.file(journal, segment)?.cloned() else { return Ok(None) };
         if !self.lent.iter().any(|lent| Arc::ptr_eq(lent, &file)) {
+            if self.lent.len() >= LENT_MAX {
+                self.lent.retain(|file| Arc::strong_count(file) > 1);
+            }
+            if self.lent.len() >= LENT_MAX {
+                return Ok(None);
+            }
             self.lent.push(file.clone());
         }
         Ok(Some(Handle { file, may_wait }))
@@ -394,5 +403,21 @@ mod tests {
         assert!(file.upgrade().is_some(), "whoever reads does not close it");
         segments.close_deleted();
         assert!(file.upgrade().is_none() && segments.lent.is_empty());
+    }
+
+    #[test]
+    fn few_files_are_lent_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = |n: usize| n as u64 * 4096;
+        let mut segments = Segments::new(Arc::new(Folders::new([(1, folder.path().to_owned())])));
+        let mut handles = Vec::new();
+        for n in 0..LENT_MAX + 3 {
+            std::fs::write(folder.path().join(file_name(base(n))), [7; 100]).unwrap();
+            handles.extend(segments.handle(1, Position(base(n))).unwrap());
+        }
+        assert_eq!((handles.len(), segments.lent.len()), (LENT_MAX, LENT_MAX));
+        handles.clear();
+        assert!(segments.handle(1, Position(base(LENT_MAX))).unwrap().is_some(), "they were given back");
+        assert!(segments.lent.len() <= OPEN_MAX + 1, "{}", segments.lent.len());
     }
 }

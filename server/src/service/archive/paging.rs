@@ -96,7 +96,8 @@ pub(super) fn begin(
         Err(error) => return Reply::Error(error),
     };
     // Whoever asks for the end alone mostly asks no further.
-    let following = if query.page.start != Start::Last && GOES_ON { FOLLOWING } else { 0 };
+    let goes_on = GOES_ON && query.page.start != Start::Last && actors.archives.continuations.has_place(key);
+    let following = if goes_on { FOLLOWING } else { 0 };
     let rest = Query { following, ..rest };
     let stage = match (rest.order, query.is_flipped) {
         (Order::Forwards, false) | (Order::Backwards, true) => Stage::Giving,

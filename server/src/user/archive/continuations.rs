@@ -43,6 +43,11 @@ struct Entry {
 }
 
 impl Continuations {
+    /// Whether there is a place for one of a resource.
+    pub fn has_place(&self, key: ResourceKey) -> bool {
+        self.by_resource.len() < CONTINUATIONS_MAX || self.by_resource.contains_key(&key)
+    }
+
     /// A page has been read that goes on. `erased`: messages that had been erased when it was asked for.
     pub fn put(
         &mut self,
@@ -50,7 +55,7 @@ impl Continuations {
         continuation: Box<Continuation>,
         (erased, made): (u64, Millis),
     ) {
-        if self.by_resource.len() < CONTINUATIONS_MAX || self.by_resource.contains_key(&key) {
+        if self.has_place(key) {
             self.by_resource.insert(key, Entry { conn, continuation, erased, made });
         }
     }
