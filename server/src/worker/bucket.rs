@@ -182,7 +182,7 @@ mod tests {
         let conn = ConnId { index: 1, generation: 0 };
         let (user, _) = crate::user::tables::UserKey::pair();
         let mut buckets = Buckets::new(&of(10));
-        let mut charge =
+        let charge =
             |buckets: &mut Buckets, stanzas| buckets.charge(conn, user, Cost { stanzas, work: 0 }, Millis(1));
         assert_eq!(charge(&mut buckets, 10_000), None);
         buckets.set_limits(&of(10));
