@@ -98,6 +98,12 @@ impl Continuation {
         (page.messages.len() == batch.len()).then_some(page)
     }
 
+    /// Whether it knows where the answer to a query lies, in memory or not.
+    #[must_use]
+    pub fn has(&self, query: &Query) -> bool {
+        self.batch(query).is_some()
+    }
+
     /// The messages of a page.
     fn batch(&self, query: &Query) -> Option<&[Candidate]> {
         let behind = match query.order {

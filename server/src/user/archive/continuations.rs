@@ -25,12 +25,23 @@ pub const FOLLOWING: usize = 1024;
 /// Milliseconds after which one is dropped: a client that reads all of its archive has asked for the next page by then.
 const FRESH_MS: u64 = 10_000;
 
+/// Each page that was in memory makes room for so many more.
+const PER_HIT: usize = 2;
+
+/// So many are tried at first, and again one more each second.
+const TRIED_MAX: usize = 16;
+
+/// A page that was not takes back what so many others have brought: where archives are larger than memory, the rows behind each page
+/// would be read for nothing, and what is kept of them would take the place of texts.
+const HITS_PER_MISS: usize = 8;
+
 /// Those of a worker.
-#[derive(Default)]
 pub struct Continuations {
     by_resource: HashMap<ResourceKey, Entry, RandomState>,
     /// What was read into last.
     memory: Vec<u8>,
+    /// How many there may be: more with each page that was in memory, fewer with each that was not.
+    most: usize,
 }
 
 struct Entry {
@@ -42,10 +53,16 @@ struct Entry {
     made: Millis,
 }
 
+impl Default for Continuations {
+    fn default() -> Continuations {
+        Continuations { by_resource: HashMap::default(), memory: Vec::new(), most: TRIED_MAX }
+    }
+}
+
 impl Continuations {
     /// Whether there is a place for one of a resource.
     pub fn has_place(&self, key: ResourceKey) -> bool {
-        self.by_resource.len() < CONTINUATIONS_MAX || self.by_resource.contains_key(&key)
+        self.by_resource.len() < self.most || self.by_resource.contains_key(&key)
     }
 
     /// A page has been read that goes on. `erased`: messages that had been erased when it was asked for.
@@ -72,15 +89,25 @@ impl Continuations {
         if self.by_resource.is_empty() {
             return None;
         }
-        let Self { by_resource, memory } = self;
+        let Self { by_resource, memory, most } = self;
         let entry = by_resource.get(&key)?;
-        let page = entry.continuation.page(query, memory).filter(|page| {
+        let page = entry.continuation.page(query, memory);
+        *most = match page {
+            Some(_) => (*most + PER_HIT).min(CONTINUATIONS_MAX),
+            None if entry.continuation.has(query) => most.saturating_sub(PER_HIT * HITS_PER_MISS),
+            // It ends there.
+            None => *most,
+        };
+        let page = page.filter(|page| {
             let ids = page.messages.iter().map(|found| found.id);
             entry.conn == conn && !retractions.has_erased_since(entry.erased, actor, ids)
         });
         let erased = entry.erased;
-        if page.is_none() {
-            self.forget(key);
+        match (&page, self.most) {
+            (Some(_), _) => {}
+            // The others would not be in memory either.
+            (None, 0) => self.by_resource.clear(),
+            (None, _) => self.forget(key),
         }
         page.map(|page| (page, erased))
     }
@@ -95,11 +122,31 @@ impl Continuations {
     /// Once a second: drops those that nobody has gone on with. Returns the bytes of memory that all take.
     pub fn rest(&mut self, now: Millis) -> usize {
         self.by_resource.retain(|_, entry| now.since(entry.made) < FRESH_MS);
+        self.most = self.most.max(TRIED_MAX.min(self.most + 1));
         if self.by_resource.is_empty() {
             (self.by_resource, self.memory) = (HashMap::default(), Vec::new());
         }
         let all =
             self.by_resource.values().map(|entry| entry.continuation.memory_bytes() + size_of::<Entry>());
         all.sum::<usize>() + self.memory.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_few_where_texts_were_not_in_memory() {
+        let mut continuations = Continuations::default();
+        assert!(continuations.has_place(ResourceKey::NONE));
+        continuations.most = 0;
+        assert!(!continuations.has_place(ResourceKey::NONE));
+        continuations.rest(Millis(1_000));
+        assert!(continuations.has_place(ResourceKey::NONE), "it is tried again");
+        for second in 0..1_000 {
+            continuations.rest(Millis(1_000 * second));
+        }
+        assert_eq!(continuations.most, TRIED_MAX, "time alone brings no more");
     }
 }

@@ -100,7 +100,7 @@ fn only_full_pages_of_everything_go_on() {
         ("more bytes than a step has", Query { bytes_max: 200, ..anna.clone() }),
         ("from where it does not go on", Query { after: given[250], must_exist: vec![], ..anna }),
     ] {
-        assert_eq!(go_on(&continuation, &other), None, "{why}");
+        assert_eq!((go_on(&continuation, &other), continuation.has(&other)), (None, false), "{why}");
     }
 }
 
@@ -143,6 +143,7 @@ fn what_is_damaged_or_gone_is_left_to_a_reader() {
         fs::write(file, bytes).unwrap();
     }
     assert_eq!(go_on(&continuation, &next), None, "one of its messages is damaged");
+    assert!(continuation.has(&next), "it knew where they are");
     let later = Query { after: ids[30], must_exist: vec![ids[30]], ..next.clone() };
     assert_eq!(given(&go_on(&continuation, &later).unwrap()).0[0].0, ids[31]);
     files.iter().for_each(|file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(64).unwrap());
