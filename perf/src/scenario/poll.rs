@@ -71,7 +71,7 @@ pub(crate) fn go_first() {
     #[cfg(target_os = "linux")]
     {
         let first = libc::sched_param { sched_priority: 1 };
-        // SAFETY: the parameter lives for the call; 0 is this process.
+        // SAFETY: the parameter lives for the call; 0 is this thread, the only one of a process that measures.
         if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const first) } == 0 {
             return;
         }

@@ -44,9 +44,60 @@ impl Due {
     }
 }
 
+/// Looks at those that are due as far as `units` of work go; one that is begun is finished, and the others are the first of the next
+/// time. `list` and `spent` find the list and the work so far in what `each` is handed.
+pub fn in_turn<C>(
+    of: &mut C,
+    list: impl Fn(&mut C) -> &mut Due,
+    spent: impl Fn(&C) -> u64,
+    units: u64,
+    mut each: impl FnMut(&mut C, ResourceKey),
+) {
+    if list(of).is_empty() {
+        return;
+    }
+    let mut due = list(of).take();
+    let until = spent(of) + units;
+    let mut done = 0;
+    while done < due.len() && spent(of) < until {
+        each(of, due[done]);
+        done += 1;
+    }
+    due.drain(..done);
+    list(of).put_back(due);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_is_looked_at_in_its_turn_and_no_more_than_there_is_work_for() {
+        /// A list, the work so far, and who was looked at.
+        #[derive(Default)]
+        struct Place(Due, u64, Vec<u32>);
+        let mut place = Place::default();
+        for key in 0..5 {
+            place.0.note(ResourceKey(key));
+        }
+        let look = |place: &mut Place| {
+            in_turn(
+                place,
+                |place| &mut place.0,
+                |place| place.1,
+                128,
+                |place, key| {
+                    place.1 += 100;
+                    place.2.push(key.0);
+                    // It has more to say.
+                    place.0.note(key);
+                },
+            );
+            std::mem::take(&mut place.2)
+        };
+        let turns: Vec<_> = (0..5).flat_map(|_| look(&mut place)).collect();
+        assert_eq!(turns, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+    }
 
     #[test]
     fn each_once_and_what_is_left_again() {

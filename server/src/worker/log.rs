@@ -3,6 +3,7 @@
 use whimbrel_storage::file_error::FileError;
 use whimbrel_storage::log::{AppendError, LogError};
 
+use crate::effects::due::in_turn;
 use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
@@ -32,6 +33,11 @@ const EXPIRE_RECORDS: usize = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
+/// The work of a worker so far.
+fn spent(core: &Core) -> u64 {
+    core.fx.work.spent()
+}
+
 impl Core {
     /// At the end of an iteration, before its output is applied: writes what is due from the log, asks for a commit of
     /// what was appended, tells senders what is durable, and lets managed streams say what they have to.
@@ -41,18 +47,18 @@ impl Core {
             return;
         }
         self.release_held();
-        let mut due = self.fx.due_cursors.take();
-        let until = self.fx.work.spent() + PUMP_UNITS;
-        let mut pumped = 0;
         // What comes out of the log was received long ago.
         let begun = self.fx.out.times.set_received(Reception::default());
-        while pumped < due.len() && self.fx.work.spent() < until {
-            offline::pump(&mut self.actors, &self.env, &mut self.fx, due[pumped]);
-            pumped += 1;
-        }
+        in_turn(
+            self,
+            |core| &mut core.fx.due_cursors,
+            spent,
+            PUMP_UNITS,
+            |core, key| {
+                offline::pump(&mut core.actors, &core.env, &mut core.fx, key);
+            },
+        );
         let _ = self.fx.out.times.set_received(begun);
-        due.drain(..pumped);
-        self.fx.due_cursors.put_back(due);
         archive::retract::go_on(&mut self.actors, &self.env, &mut self.fx);
         self.go_on_with_room();
         self.carry_out();
@@ -78,47 +84,39 @@ impl Core {
 
     /// Writes what was held back for clients that have read the rest, as far as the iteration has work to give.
     fn release_held(&mut self) {
-        if self.fx.due_held.is_empty() {
-            return;
-        }
         let most = self.env.config.limits.output_backlog_bytes as usize / 4;
-        let mut due = self.fx.due_held.take();
-        let until = self.fx.work.spent() + HELD_UNITS;
-        let mut done = 0;
-        while done < due.len() && self.fx.work.spent() < until {
-            let key = due[done];
-            done += 1;
-            let Some(resource) = self.actors.users.get(key) else { continue };
-            // Of one that is behind again its driver will say so, and one that is gone gets it when it is back.
-            if resource.flags.has(Flags::BACKED_UP) && self.fx.out.with_driver(resource.conn) <= most {
-                flow::go_on(&mut self.actors, &self.env, &mut self.fx, key);
-            }
-        }
-        due.drain(..done);
-        self.fx.due_held.put_back(due);
+        in_turn(
+            self,
+            |core| &mut core.fx.due_held,
+            spent,
+            HELD_UNITS,
+            |core, key| {
+                let Some(resource) = core.actors.users.get(key) else { return };
+                // Of one that is behind again its driver will say so, and one that is gone gets it when it is back.
+                if resource.flags.has(Flags::BACKED_UP) && core.fx.out.with_driver(resource.conn) <= most {
+                    flow::go_on(&mut core.actors, &core.env, &mut core.fx, key);
+                }
+            },
+        );
     }
 
     /// Goes on with work whose clients may have room for more of it, as far as the iteration has work to give. They pay for it.
     fn go_on_with_room(&mut self) {
-        if self.fx.due_room.is_empty() {
-            return;
-        }
-        let mut due = self.fx.due_room.take();
-        let until = self.fx.work.spent() + ROOM_UNITS;
-        let mut done = 0;
-        while done < due.len() && self.fx.work.spent() < until {
-            let key = due[done];
-            done += 1;
-            let Some(then) = self.actors.waiting_for_room.take(key) else { continue };
-            let before = self.fx.work.spent();
-            then(&mut self.actors, &self.env, &mut self.fx);
-            let conn = self.actors.users.get(key).map(|resource| resource.conn);
-            if let Some(conn) = conn.filter(|conn| *conn != ConnId::NONE) {
-                self.owe(conn, self.fx.work.spent() - before);
-            }
-        }
-        due.drain(..done);
-        self.fx.due_room.put_back(due);
+        in_turn(
+            self,
+            |core| &mut core.fx.due_room,
+            spent,
+            ROOM_UNITS,
+            |core, key| {
+                let Some(then) = core.actors.waiting_for_room.take(key) else { return };
+                let before = spent(core);
+                then(&mut core.actors, &core.env, &mut core.fx);
+                let conn = core.actors.users.get(key).map(|resource| resource.conn);
+                if let Some(conn) = conn.filter(|conn| *conn != ConnId::NONE) {
+                    core.owe(conn, spent(core) - before);
+                }
+            },
+        );
     }
 
     /// Goes on with what has waited for commits.

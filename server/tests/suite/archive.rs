@@ -144,6 +144,11 @@ fn what_is_gone_hides_nothing_of_an_archive() {
     program.stop();
 }
 
+/// The page of three behind an id.
+fn three_behind(client: &mut Client, id: &str) -> Page {
+    query(client, &[], &page(3, &format!("<after>{id}</after>"))).unwrap()
+}
+
 #[test]
 fn both_sides_of_a_conversation_are_read_again_page_by_page() {
     on_each_driver(|server| {
@@ -162,7 +167,7 @@ fn both_sides_of_a_conversation_are_read_again_page_by_page() {
             let mut after = String::new();
             let mut read = Vec::new();
             loop {
-                let next = query(client, &[], &page(3, &format!("<after>{after}</after>"))).unwrap();
+                let next = three_behind(client, &after);
                 read.extend(next.ids.clone());
                 if next.is_complete() {
                     break;
@@ -181,11 +186,6 @@ fn both_sides_of_a_conversation_are_read_again_page_by_page() {
             assert!(none.ids.is_empty() && none.bound("first").is_none() && !none.is_complete());
         }
     });
-}
-
-/// The page of three behind an id.
-fn three_behind(client: &mut Client, id: &str) -> Page {
-    query(client, &[], &page(3, &format!("<after>{id}</after>"))).unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::ahead;
-use super::query::{End, Order, Page, Query};
+use super::query::{Cost, End, Order, Page, Query};
 use super::segments::{Handle, Source};
 use super::texts::{Candidate, Texts};
 use crate::actor::ActorId;
@@ -79,14 +79,15 @@ impl Continuation {
     }
 
     /// Answers a query, if it goes on where a page has ended and can be answered in full from memory; `None`: it is for a reader.
-    /// `memory` is read into, with whatever is in it.
+    /// `memory` is read into, with whatever is in it; `cost` is what that has cost, in either case.
     #[must_use]
-    pub fn page(&self, query: &Query, memory: &mut Vec<u8>) -> Option<Page> {
+    pub fn page(&self, query: &Query, memory: &mut Vec<u8>, cost: &mut Cost) -> Option<Page> {
         let batch = self.batch(query)?;
         let mut source = Memory { files: &self.files, bytes: 0, memory, has_all: true };
         let mut page = Page { total: self.total, end: End::Full, ..Page::default() };
         let none = HashMap::new();
-        let texts = Texts::read(&mut source, batch, &none, &mut page.cost).ok()?;
+        let texts = Texts::read(&mut source, batch, &none, cost).ok()?;
+        page.cost = *cost;
         if source.has_all {
             let bytes: u64 = batch.iter().map(|candidate| candidate.slot.text_bytes()).sum();
             page.texts.reserve(bytes as usize);

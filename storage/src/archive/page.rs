@@ -473,7 +473,8 @@ fn follow(
     chosen: &[Candidate],
 ) -> Result<Vec<Candidate>, DirectoryError> {
     let query = candidates.query;
-    if query.following == 0 || chosen.is_empty() || !query.is_plain() {
+    // A page asks for one message more than it gives: who goes on does so behind the last but one, which has to be among them.
+    if query.following == 0 || chosen.len() < 2 || !query.is_plain() {
         return Ok(Vec::new());
     }
     let mut all = Vec::with_capacity(chosen.len() + query.following);

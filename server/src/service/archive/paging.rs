@@ -16,7 +16,7 @@
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::Snapshot;
 use whimbrel_storage::archive::continuation::GOES_ON;
-use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError};
+use whimbrel_storage::archive::query::{Cost, End, Found, Order, Page, Query, QueryError};
 use whimbrel_storage::log::Sequence;
 
 use super::lookup::Step;
@@ -195,9 +195,11 @@ impl Paging {
     /// up.
     fn continued(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) -> Option<(Page, u64)> {
         let Archives { continuations, retractions, .. } = &mut actors.archives;
-        let (page, erased) =
-            continuations.page((self.key, self.conn), self.actor, &self.rest, retractions)?;
-        fx.work.add_read(page.cost.bytes);
+        let mut cost = Cost::default();
+        let reader = (self.key, self.conn);
+        let found = continuations.page(reader, self.actor, &self.rest, retractions, &mut cost);
+        fx.work.add_read(cost.bytes);
+        let (page, erased) = found?;
         fx.jobs.count_continued(&page);
         env.metrics().archive_continued.add(1);
         Some((page, erased))

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::continuation::Continuation;
-use whimbrel_storage::archive::query::{Page, Query};
+use whimbrel_storage::archive::query::{Cost, Page, Query};
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
@@ -78,20 +78,22 @@ impl Continuations {
     }
 
     /// The answer to a query of a resource, and how many messages had been erased when it was looked where it lies; `None`: it is
-    /// for a reader. With nothing of it in memory, or something erased, there is no other try.
+    /// for a reader. With nothing of it in memory, or something erased, there is no other try. `cost` is what was read, in either
+    /// case.
     pub fn page(
         &mut self,
         (key, conn): (ResourceKey, ConnId),
         actor: ActorId,
         query: &Query,
         retractions: &Retractions,
+        cost: &mut Cost,
     ) -> Option<(Page, u64)> {
         if self.by_resource.is_empty() {
             return None;
         }
         let Self { by_resource, memory, most } = self;
-        let entry = by_resource.get(&key)?;
-        let page = entry.continuation.page(query, memory);
+        let entry = by_resource.get(&key).filter(|entry| entry.conn == conn)?;
+        let page = entry.continuation.page(query, memory, cost);
         *most = match page {
             Some(_) => (*most + PER_HIT).min(CONTINUATIONS_MAX),
             None if entry.continuation.has(query) => most.saturating_sub(PER_HIT * HITS_PER_MISS),
@@ -100,7 +102,7 @@ impl Continuations {
         };
         let page = page.filter(|page| {
             let ids = page.messages.iter().map(|found| found.id);
-            entry.conn == conn && !retractions.has_erased_since(entry.erased, actor, ids)
+            !retractions.has_erased_since(entry.erased, actor, ids)
         });
         let erased = entry.erased;
         match (&page, self.most) {

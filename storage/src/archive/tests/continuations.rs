@@ -5,6 +5,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::archive::continuation::{Continuation, GOES_ON};
+use crate::archive::query::Cost;
 use crate::archive::readers::Readers;
 use crate::directory::Erased;
 
@@ -41,7 +42,7 @@ fn behind(query: &Query, page: &Page) -> Query {
 }
 
 fn go_on(continuation: &Continuation, query: &Query) -> Option<Page> {
-    continuation.page(query, &mut vec![7; 100])
+    continuation.page(query, &mut vec![7; 100], &mut Cost::default())
 }
 
 /// What a client gets of a page.
@@ -81,6 +82,9 @@ fn only_full_pages_of_everything_go_on() {
     let (house, given) = house(300);
     let (query, mut page) = first(&house, Order::Forwards, 200);
     assert_eq!(first(&house, Order::Forwards, 0).1.continuation, None, "nobody has asked for it");
+    let messages_max = crate::archive::texts::BATCH_MESSAGES_MAX + 1;
+    let long = Query { messages_max, following: 100, ..house.query(ANNA) };
+    assert_eq!(house.page(&long).continuation, None, "the one before the last was read before");
     let all = Query { messages_max: 300, following: 200, bytes_max: 1 << 20, ..house.query(ANNA) };
     assert_eq!(house.page(&all).continuation, None, "there is nothing behind it");
     let continuation = page.continuation.take().unwrap();
@@ -142,7 +146,9 @@ fn what_is_damaged_or_gone_is_left_to_a_reader() {
         bytes[at] ^= 1;
         fs::write(file, bytes).unwrap();
     }
-    assert_eq!(go_on(&continuation, &next), None, "one of its messages is damaged");
+    let mut cost = Cost::default();
+    assert_eq!(continuation.page(&next, &mut Vec::new(), &mut cost), None, "one of its messages is damaged");
+    assert!(cost.reads > 0 && cost.bytes > 0, "{cost:?}");
     assert!(continuation.has(&next), "it knew where they are");
     let later = Query { after: ids[30], must_exist: vec![ids[30]], ..next.clone() };
     assert_eq!(given(&go_on(&continuation, &later).unwrap()).0[0].0, ids[31]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use whimbrel_storage::archive::continuation::GOES_ON;
 
 use super::{PLAIN, Verona};
-use crate::archive::query;
+use crate::archive::{page, query};
 use crate::counters::stage::{Stage, Step};
 use crate::support::Client;
 
@@ -85,9 +85,9 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         act: |stage, server| {
             let mut romeo = server.login("romeo", "orchard");
             fill(&mut romeo, 30, 100);
-            let (mut after, set) = (String::new(), "<set xmlns='http://jabber.org/protocol/rsm'>");
+            let mut after = String::new();
             for _ in 0..3 {
-                let inside = format!("{set}<max>5</max><after>{after}</after></set>");
+                let inside = page(5, &format!("<after>{after}</after>"));
                 after = query(&mut romeo, &[], &inside).expect("a page").ids.pop().expect("a message");
             }
             if GOES_ON {
