@@ -94,7 +94,7 @@ fn bench(allow_plaintext: bool) -> Bench {
     };
     let actors = Actors::new(hasher, CommitTracker::new(log, tallies, Commit::AtOnce));
     let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
-    let jobs = Jobs::new(0, Backend::Inline(directory, Mutex::new(reader)), completions);
+    let jobs = Jobs::new(0, Backend::Inline(directory, Box::new(Mutex::new(reader))), completions);
     let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
     Bench { core: Core::new(actors, env, fx, vec![false]), clock, generation: 0, _data: data }
 }
