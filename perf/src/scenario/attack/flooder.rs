@@ -128,6 +128,7 @@ impl Flooder {
             Order::Flood => {
                 self.poured = Poured::default();
                 self.allowance = 0.0;
+                self.set_off();
                 *task = Task::begin(Doing::Flood);
             }
             Order::Report => {
@@ -152,6 +153,14 @@ impl Flooder {
             Order::Measure => {}
         }
         Ok(())
+    }
+
+    /// Gives each client of a pace its own moments to send at, or the same to all.
+    fn set_off(&mut self) {
+        let clients = self.slots.len().max(1) as f64;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.allowance = if self.kind.at_once { 0.0 } else { index as f64 / clients };
+        }
     }
 
     fn count_ended(&self, poured: &mut Poured) {

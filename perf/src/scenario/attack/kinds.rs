@@ -60,6 +60,8 @@ pub(super) struct Kind {
     pub(super) clients: Option<u32>,
     /// Stanzas a second of each client; `None`: as fast as the server takes them.
     pub(super) pace: Option<f64>,
+    /// Whether all of them send at the same moments; otherwise each has moments of its own.
+    pub(super) at_once: bool,
     /// How it comes in.
     pub(super) entrance: Entrance,
     /// Who reads.
@@ -103,6 +105,7 @@ const BASE: Kind = Kind {
     about: "",
     clients: None,
     pace: None,
+    at_once: false,
     entrance: Entrance::Session,
     reading: Reading::All,
     is_in_room: false,
@@ -110,7 +113,7 @@ const BASE: Kind = Kind {
 };
 
 /// All kinds.
-pub(super) const KINDS: [Kind; 28] = [
+pub(super) const KINDS: [Kind; 29] = [
     Kind { name: "pings", about: "pings to the server", write: ping, ..BASE },
     Kind { name: "roster", about: "reads a roster of 800 contacts", write: roster_get, ..BASE },
     Kind { name: "roster-set", about: "changes the names of contacts", write: roster_set, ..BASE },
@@ -180,6 +183,15 @@ pub(super) const KINDS: [Kind; 28] = [
         about: "1,000 accounts, each a little of everything",
         clients: Some(MANY),
         pace: Some(5.0),
+        write: mixed,
+        ..BASE
+    },
+    Kind {
+        name: "many-at-once",
+        about: "the same, all at the same moments",
+        clients: Some(MANY),
+        pace: Some(5.0),
+        at_once: true,
         write: mixed,
         ..BASE
     },
