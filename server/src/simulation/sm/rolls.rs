@@ -66,11 +66,12 @@ impl Roll {
     }
 }
 
-/// Somebody has asked that a room stays, or that it is destroyed.
+/// Somebody has asked that a room stays, or that it is destroyed. Much can be asked and answered within one step, so moments are counted.
 #[derive(Copy, Clone, Debug)]
 struct Order {
     stays: bool,
     asked: u64,
+    asked_in_step: u64,
     answered: Option<u64>,
     is_refused: bool,
 }
@@ -79,20 +80,25 @@ struct Order {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stays {
     orders: Vec<Order>,
+    /// Each question and each answer has one of its own.
+    moment: u64,
 }
 
 impl Stays {
     /// Somebody asks for it; the number of the order.
     pub(super) fn ask(&mut self, stays: bool, step: u64) -> usize {
-        self.orders.push(Order { stays, asked: step, answered: None, is_refused: false });
+        self.moment += 1;
+        let asked = self.moment;
+        self.orders.push(Order { stays, asked, asked_in_step: step, answered: None, is_refused: false });
         self.orders.len() - 1
     }
 
     /// An order was carried out. If that has ended a room: between which steps.
     pub(super) fn made(&mut self, number: usize, step: u64) -> Option<(u64, u64)> {
+        self.moment += 1;
         let order = &mut self.orders[number];
-        order.answered = Some(step);
-        (!order.stays).then_some((order.asked, step))
+        order.answered = Some(self.moment);
+        (!order.stays).then_some((order.asked_in_step, step))
     }
 
     /// An order is refused.
@@ -106,7 +112,8 @@ impl Stays {
         // Every order of the other kind was carried out before the one was asked for.
         let is_last = |one: &Order| {
             let mut others = orders().filter(|other| other.stays != one.stays);
-            one.answered.is_some() && others.all(|other| other.answered.is_some_and(|step| step <= one.asked))
+            one.answered.is_some()
+                && others.all(|other| other.answered.is_some_and(|moment| moment < one.asked))
         };
         if let Some(last) = orders().find(|order| is_last(order)).filter(|last| last.stays != is_there) {
             return Err(format!(
@@ -116,10 +123,10 @@ impl Stays {
         if is_there && orders().all(|order| !order.stays) {
             return Err("a room has outlived a crash, and nobody has asked for that".into());
         }
-        let answered = Some(step);
         self.orders.iter_mut().for_each(|order| order.is_refused = true);
         if is_there {
-            self.orders.push(Order { stays: true, asked: step, answered, is_refused: false });
+            let number = self.ask(true, step);
+            self.made(number, step);
         }
         Ok(())
     }
@@ -144,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn orders_of_one_step_count_in_the_order_in_which_they_were_answered() {
+        for stays_at_last in [false, true] {
+            let mut stays = Stays::default();
+            for is_staying in [!stays_at_last, stays_at_last] {
+                let number = stays.ask(is_staying, 7);
+                stays.made(number, 7);
+            }
+            assert!(stays.clone().found(stays_at_last, 7).is_ok() && stays.found(!stays_at_last, 7).is_err());
+        }
+    }
+
+    #[test]
     fn a_room_stays_by_the_last_order_that_was_carried_out() {
         // Asked, answered, whether it stays; whether it may be there and may be gone.
         type Case = (&'static [(u64, Option<u64>, bool)], bool, bool);
@@ -158,10 +177,15 @@ mod tests {
         ];
         for (orders, there, gone) in cases {
             let mut stays = Stays::default();
-            for (asked, answered, is_staying) in orders {
-                let number = stays.ask(*is_staying, *asked);
-                if let Some(step) = answered {
-                    assert_eq!(stays.made(number, *step), (!is_staying).then_some((*asked, *step)));
+            for moment in 1..6 {
+                for (number, (asked, answered, is_staying)) in orders.iter().enumerate() {
+                    if *asked == moment {
+                        assert_eq!(stays.ask(*is_staying, moment), number);
+                    }
+                    if *answered == Some(moment) {
+                        let ended = (!is_staying).then_some((*asked, moment));
+                        assert_eq!(stays.made(number, moment), ended);
+                    }
                 }
             }
             assert_eq!(stays.clone().found(true, 9).is_ok(), there, "{orders:?}");
