@@ -33,6 +33,7 @@
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
+//! | `gather` | texts of an actor that lie far apart are copied to where they lie together |
 //! | `readers` | the threads that do it |
 //! | `rebuild` | making a lost index anew |
 //! | `tail` | what no row has yet, seen without opening a log |
@@ -43,6 +44,7 @@ mod chunks;
 pub mod continuation;
 pub mod erase;
 mod follow;
+pub mod gather;
 mod heads;
 mod moves;
 mod pack;

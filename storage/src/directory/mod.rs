@@ -87,8 +87,8 @@ pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use archive::{
     Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveTotals, ArchiveView, Erased,
-    ErasurePass, ErasuresDue, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep, Swept, TAKERS_MAX,
-    TOMBSTONE_BYTES_MAX, largest_takers,
+    ErasurePass, ErasuresDue, GATHER_MESSAGES_MIN, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep,
+    SwitchRow, Switched, Switches, Swept, TAKERS_MAX, TOMBSTONE_BYTES_MAX, ToGather, largest_takers,
 };
 pub use counts::{StreamCount, StreamCountKey};
 pub use error::DirectoryError;

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | here | what a worker does with its log |
 //! | `opening`, `reshard` | opening the logs of all workers; another number of them |
+//! | `gathered` | the log in which texts of archives lie together |
 //! | `orphans` | whose messages they are; those of nobody |
 //! | `inspect` | verify, stats, dump |
 //!
@@ -26,6 +27,7 @@
 //! commit did not reach the disk, and what the system then keeps in memory cannot be trusted to reach it later. Nothing is
 //! taken or committed until [`Log::reopen`]; reading goes on).
 
+mod gathered;
 mod inspect;
 mod opening;
 mod orphans;
@@ -56,8 +58,12 @@ pub use crate::journal::live::syncer::Syncer;
 pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};
 pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
+pub use gathered::gathered_journal;
+pub(crate) use gathered::{GatheredLog, make_gathered};
 pub use inspect::{Dumped, LogStats, Verified, dump, ends, stats, verify};
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
+pub(crate) use opening::random_id;
+pub(crate) use orphans::retire_sealed_in;
 pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,
     shards,

@@ -89,7 +89,7 @@ impl Counting<'_> {
     }
 }
 
-fn random_id() -> Result<u64, LogError> {
+pub(crate) fn random_id() -> Result<u64, LogError> {
     let mut bytes = [0; 8];
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map_err(|_| LogError::Options {

@@ -6,13 +6,13 @@ use crate::directory::{Erased, ErasurePass, ErasuresDue};
 use crate::log::{sealed_journals, verify};
 
 impl House {
-    fn erase(&self, actor: ActorId, id: Sequence) {
+    pub(super) fn erase(&self, actor: ActorId, id: Sequence) {
         let erased = Erased { at_ms: 1, received_ms: 1, tombstone: b"tombstone".to_vec() };
         run_inline(&self.directory, Box::new(move |t| t.erase_from_archive(actor, id, &erased))).unwrap();
     }
 
     /// Whether the files of the logs have a text.
-    fn has_on_disk(&self, text: &str) -> bool {
+    pub(super) fn has_on_disk(&self, text: &str) -> bool {
         let mut folders = vec![self.folder.path().join("log")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -32,7 +32,7 @@ impl House {
     }
 
     /// Goes once through the files of a log, as a server does. Returns how many texts were taken out.
-    fn go_through(&mut self, shard: usize) -> usize {
+    pub(super) fn go_through(&mut self, shard: usize) -> usize {
         let until = self.logs[shard].seal_segment().expect("there is room");
         self.commit();
         let segments: Vec<Position> =

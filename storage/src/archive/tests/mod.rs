@@ -5,6 +5,7 @@ mod continuations;
 mod disk;
 mod erasures;
 mod follow;
+mod gathering;
 mod large;
 mod pages;
 mod retractions;

@@ -1,0 +1,117 @@
+//! The thread that gathers beside a server.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::super::query::QueryError;
+use super::super::readers::Folders;
+use super::{GatherMetrics, GatherSource, Gatherer, Space, Stepped};
+use crate::background;
+use crate::log::LogError;
+
+const NAME: &str = "whimbrel-gather";
+
+/// Time between two looks whether something is due.
+const LOOK: Duration = Duration::from_secs(2);
+/// Time after which something that failed is tried again, or the disk is looked at for room.
+const AGAIN: Duration = Duration::from_secs(15);
+/// It rests as long as it has worked, but no longer than this.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+/// What the thread asks and tells.
+pub trait GatherWorld: Send {
+    /// The time, in milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+    /// How much room there is.
+    fn space(&self) -> Space;
+    /// Something has failed, and is tried again after some seconds.
+    fn failed(&self, error: &dyn fmt::Display);
+}
+
+/// The thread. It ends when this is dropped, within a step.
+pub struct Gathering {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    metrics: Arc<GatherMetrics>,
+}
+
+impl Gathering {
+    /// Starts it; the first look is after so long.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        gatherer: Gatherer,
+        folders: Arc<Folders>,
+        first: Duration,
+        world: Box<dyn GatherWorld>,
+    ) -> Result<Self, LogError> {
+        let metrics = gatherer.metrics().clone();
+        let (stop, stopped) = channel();
+        let run = move || {
+            background::give_way();
+            let (mut gatherer, mut source) = (gatherer, GatherSource::new(folders));
+            let mut pause = first;
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                pause = step(&mut gatherer, &mut source, &*world);
+            }
+            gatherer.give_up();
+        };
+        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(run);
+        let thread = thread.map_err(|source| LogError::Thread { name: NAME, source: Arc::new(source) })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), metrics })
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<GatherMetrics> {
+        &self.metrics
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Gathering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gathering").finish_non_exhaustive()
+    }
+}
+
+/// Does a step. Returns how long to rest.
+fn step(gatherer: &mut Gatherer, source: &mut GatherSource, world: &dyn GatherWorld) -> Duration {
+    let begun = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| gatherer.step(source, world.now_ms(), world.space())));
+    let outcome = outcome.unwrap_or_else(|_| {
+        // Nothing half-done is used again.
+        gatherer.give_up();
+        Err(QueryError::Panicked)
+    });
+    match outcome {
+        Ok(Stepped::Working) => begun.elapsed().min(REST_MAX),
+        Ok(Stepped::Idle) => {
+            source.tidy();
+            LOOK
+        }
+        Ok(Stepped::NoRoom) => {
+            source.tidy();
+            AGAIN
+        }
+        Err(error) => {
+            source.tidy();
+            world.failed(&error);
+            AGAIN
+        }
+    }
+}
