@@ -123,11 +123,7 @@ impl Rebuilding<'_> {
     }
 
     /// Tells each message of archives. Returns the last segment with a record: behind it lies the one in reserve.
-    fn scan(
-        &mut self,
-        journal: u64,
-        tell: &mut dyn FnMut(ActorId, Seen),
-    ) -> Result<Position, LogError> {
+    fn scan(&mut self, journal: u64, tell: &mut dyn FnMut(ActorId, Seen)) -> Result<Position, LogError> {
         let mut last_used = Position::default();
         for base in self.segments.all(journal)? {
             let bytes = self.segments.whole(journal, base)?;

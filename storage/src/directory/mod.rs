@@ -88,7 +88,7 @@ pub use activity::LastActivity;
 pub use archive::{
     Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveTotals, ArchiveView, Erased,
     ErasurePass, ErasuresDue, GATHER_MESSAGES_MIN, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep,
-    SwitchRow, Switched, Switches, Swept, TAKERS_MAX, TOMBSTONE_BYTES_MAX, ToGather, largest_takers,
+    Swept, SwitchRow, Switched, Switches, TAKERS_MAX, TOMBSTONE_BYTES_MAX, ToGather, largest_takers,
 };
 pub use counts::{StreamCount, StreamCountKey};
 pub use error::DirectoryError;

@@ -61,8 +61,8 @@ pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
 pub use gathered::gathered_journal;
 pub(crate) use gathered::{GatheredLog, make_gathered};
 pub use inspect::{Dumped, LogStats, Verified, dump, ends, stats, verify};
-pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
 pub(crate) use opening::random_id;
+pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
 pub(crate) use orphans::retire_sealed_in;
 pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,

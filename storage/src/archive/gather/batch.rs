@@ -80,10 +80,10 @@ impl Planned {
         self.slots().iter().map(|(_, new)| new.text_bytes()).sum()
     }
 
-    fn switch(&self) -> SwitchRow {
+    fn switch(&self, journal: u64) -> SwitchRow {
         let slots: Vec<Slot> = self.slots().into_iter().map(|(_, new)| new).collect();
         let all = u64::MAX >> (64 - slots.len().clamp(1, 64));
-        let new = Row { actor: self.row.actor, journal: self.row.journal, slots }.pack();
+        let new = Row { actor: self.row.actor, journal, slots }.pack();
         SwitchRow { old: self.row.clone(), new, is_whole: self.is_whole, copied: all & !self.textless }
     }
 }
@@ -123,16 +123,8 @@ impl Batch {
             end += rows[at].bytes();
         }
         let bytes = (end - base).next_multiple_of(PAGE_BYTES);
-        let batch = Self {
-            base,
-            bytes,
-            rows,
-            map: None,
-            copied: 0,
-            synced: 0,
-            is_published: false,
-            switched: 0,
-        };
+        let batch =
+            Self { base, bytes, rows, map: None, copied: 0, synced: 0, is_published: false, switched: 0 };
         Ok(((!batch.rows.is_empty()).then_some(batch), gone))
     }
 
@@ -303,9 +295,9 @@ impl Batch {
     }
 
     /// The rows that switch next.
-    pub(super) fn to_switch(&self, max: usize) -> Vec<SwitchRow> {
+    pub(super) fn to_switch(&self, journal: u64, max: usize) -> Vec<SwitchRow> {
         let next = self.rows.iter().skip(self.switched).take(max);
-        next.filter(|planned| !planned.is_hit).map(Planned::switch).collect()
+        next.filter(|planned| !planned.is_hit).map(|planned| planned.switch(journal)).collect()
     }
 
     pub(super) fn advance_switched(&mut self, rows: usize) {
@@ -324,11 +316,7 @@ fn piece_of(texts: &[Text]) -> usize {
 }
 
 /// A row that is due, as it is now. `None`: it is not to be gathered any more.
-fn planned(
-    view: ArchiveView<'_>,
-    item: &ToGather,
-    gathered: u64,
-) -> Result<Option<Planned>, DirectoryError> {
+fn planned(view: ArchiveView<'_>, item: &ToGather, gathered: u64) -> Result<Option<Planned>, DirectoryError> {
     let row = view.row(item.actor, item.first)?.filter(|row| row.journal != gathered);
     let Some(row) = row else { return Ok(None) };
     let row = Row { actor: row.actor, journal: row.journal, slots: row.slots()? }.pack();
@@ -372,7 +360,8 @@ impl Written<'_> {
         let flags = flags.and(Flags::NOT_QUEUED);
         let time_ms = time_ms.unwrap_or(slot.id.time_ms());
         let message = Message { actor, time_ms, flags, origin: Origin::default(), peer: slot.peer, payload };
-        let head = Head { flags, moved_for: ReaderSet::SECOND, ..Head::note(Kind::Message, actor, slot.id.0) };
+        let head =
+            Head { flags, moved_for: ReaderSet::SECOND, ..Head::note(Kind::Message, actor, slot.id.0) };
         let place = Place { position: slot.position.0, committed: base };
         let head = encode_message(Seed::new(journal), place, head, &message, 0);
         let offset = (slot.position.0 - base) as usize;

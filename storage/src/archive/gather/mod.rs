@@ -237,7 +237,12 @@ impl Gatherer {
     ///
     /// # Errors
     /// Rows or texts cannot be read, the file or the directory cannot be written.
-    pub fn step(&mut self, source: &mut GatherSource, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
+    pub fn step(
+        &mut self,
+        source: &mut GatherSource,
+        now_ms: u64,
+        space: Space,
+    ) -> Result<Stepped, QueryError> {
         source.0.begin();
         self.step_from(&mut source.0, now_ms, space)
     }
@@ -306,7 +311,7 @@ impl Gatherer {
             self.publish(batch)?;
             return Ok(false);
         }
-        let rows = batch.to_switch(SWITCH_ROWS);
+        let rows = batch.to_switch(self.log.journal, SWITCH_ROWS);
         self.switch(batch, rows)?;
         Ok(batch.is_switched())
     }
@@ -317,7 +322,8 @@ impl Gatherer {
         if self.make_room(now_ms, space)? || self.list()? {
             return Ok(Stepped::Working);
         }
-        let due = self.place.directory.archive_to_gather(ROWS_MAX, self.settings.file_bytes_max)?;
+        let most = self.settings.file_bytes_max;
+        let (due, has_more) = self.place.directory.archive_to_gather(ROWS_MAX, most)?;
         let bytes: u64 = due.iter().map(|row| row.bytes).sum();
         let last_ms = *self.last_ms.get_or_insert(now_ms);
         if due.is_empty() {
@@ -325,7 +331,7 @@ impl Gatherer {
             return Ok(Stepped::Idle);
         }
         let has_waited = now_ms >= last_ms.saturating_add(self.settings.wait_ms);
-        if bytes < self.settings.file_bytes_min && due.len() < ROWS_MAX && !has_waited {
+        if bytes < self.settings.file_bytes_min && !has_more && !has_waited {
             return Ok(Stepped::Idle);
         }
         let (batch, gone) = Batch::plan(&self.place.directory, &due, (self.log.journal, self.next))?;

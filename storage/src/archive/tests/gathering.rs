@@ -1,9 +1,9 @@
 //! Texts of an actor come to lie together.
 
 use super::*;
+use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
 use crate::archive::rebuild::rebuild;
 use crate::directory::Sweep;
-use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
 use crate::log::{gathered_journal, retire_sealed, sealed_journals};
 
 /// Everything that is due is gathered, in one file.
@@ -19,7 +19,8 @@ impl Gather {
     pub(super) fn of(house: &House, settings: GatherSettings) -> Self {
         let log = house.folder.path().join("log");
         Gatherer::prepare(&log).unwrap();
-        let folders = Folders::new(journal_folders(&log).unwrap()).with_sealed(sealed_journals(&log).unwrap());
+        let folders =
+            Folders::new(journal_folders(&log).unwrap()).with_sealed(sealed_journals(&log).unwrap());
         let folders = Arc::new(folders);
         let gatherer = Gatherer::new(&house.directory, &house.tallies, &folders, &log, settings).unwrap();
         Self { gatherer, source: GatherSource::new(folders) }
@@ -31,9 +32,8 @@ impl Gather {
 
     /// Goes on until nothing is due. Returns how many messages were gathered.
     pub(super) fn run(&mut self, house: &House) -> u64 {
-        let count = |gatherer: &Gatherer| {
-            gatherer.metrics().messages.load(std::sync::atomic::Ordering::Relaxed)
-        };
+        let count =
+            |gatherer: &Gatherer| gatherer.metrics().messages.load(std::sync::atomic::Ordering::Relaxed);
         let before = count(&self.gatherer);
         for _ in 0..10_000 {
             if self.step(house) == Stepped::Idle {
@@ -81,7 +81,8 @@ impl House {
         let gathered = self.gathered();
         let all = journal_folders(&log).unwrap();
         let (_, folder) = all.into_iter().find(|(id, _)| *id == gathered).unwrap();
-        let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         paths
     }
@@ -113,13 +114,12 @@ fn a_page_among_a_thousand_costs_two_or_three_reads() {
     };
     let before = [1, 30, 60].map(|skip| page(&house, skip));
     assert!(before.iter().all(|page| page.cost.reads >= 40), "{:?}", before.map(|page| page.cost));
-    assert_eq!(house.gather(), 128 * 1000);
+    assert!(house.gather() > 126 * 1000, "but for a few of the newest");
     let after = [1, 30, 60].map(|skip| page(&house, skip));
     for (before, after) in before.iter().zip(&after) {
         assert!(after.cost.reads <= 3 && after.cost.bytes < 50 * 1000, "{:?}", after.cost);
         assert_eq!((ids(before), &before.texts), (ids(after), &after.texts));
     }
-    assert_eq!(house.gathered_rows(ActorId::user(500)), (2, 3), "the newest has two messages alone");
     assert_eq!(house.gather(), 0, "nothing is gathered twice");
 }
 
@@ -186,12 +186,12 @@ fn rows_are_gathered_in_files_of_the_size_that_was_asked_for() {
     let mut house = House::new();
     house.interleave(20, 200);
     house.flush();
-    let settings = GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 128 << 10, wait_ms: 1000 };
+    let settings = GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 240 << 10, wait_ms: 1000 };
     let mut gather = Gather::of(&house, settings);
     gather.run(&house);
     let sizes: Vec<u64> =
         house.gathered_files().iter().map(|path| std::fs::metadata(path).unwrap().len()).collect();
-    assert!(sizes.len() > 3 && sizes.iter().all(|size| (100 << 10..=260 << 10).contains(size)), "{sizes:?}");
+    assert!(sizes.len() > 3 && sizes.iter().all(|size| (200 << 10..=260 << 10).contains(size)), "{sizes:?}");
     let left = house.directory.archive_rows_to_gather().unwrap();
     assert!(left > 0, "too few are left for a file");
     house.now_ms += 2000;
@@ -290,7 +290,8 @@ fn what_is_erased_meanwhile_leaves_the_new_file_at_once_and_is_due_again() {
     });
     // After the file has its name, and before its rows have switched.
     let mut house = House::new();
-    let ids: Vec<Sequence> = (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
+    let ids: Vec<Sequence> =
+        (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
     house.logs[0].trim_up_to(BEN, Sequence::MAX);
     house.flush();
     let mut gather = Gather::of(&house, AT_ONCE);
@@ -318,7 +319,8 @@ fn what_is_erased_meanwhile_leaves_the_new_file_at_once_and_is_due_again() {
 #[test]
 fn what_was_erased_before_is_not_copied_and_keeps_its_place() {
     let mut house = House::new();
-    let ids: Vec<Sequence> = (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
+    let ids: Vec<Sequence> =
+        (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
     house.logs[0].trim_up_to(BEN, Sequence::MAX);
     house.flush();
     [ANNA, BEN].iter().for_each(|actor| house.erase(*actor, ids[7]));
@@ -361,11 +363,10 @@ fn a_row_that_compaction_has_changed_is_left_alone_until_the_next_time() {
             break;
         }
         // As when compaction has written the first message again.
-        let slot = house
-            .directory
-            .read_archive(|view| view.row(actor, before[0].1)?.unwrap().slots())
-            .unwrap()[0];
-        let last = house.directory.read_archive(|view| view.row(actor, before[0].1)?.unwrap().slots()).unwrap()[1];
+        let slot =
+            house.directory.read_archive(|view| view.row(actor, before[0].1)?.unwrap().slots()).unwrap()[0];
+        let last =
+            house.directory.read_archive(|view| view.row(actor, before[0].1)?.unwrap().slots()).unwrap()[1];
         let moved = Move {
             journal: before[0].0,
             actor,
@@ -382,12 +383,15 @@ fn a_row_that_compaction_has_changed_is_left_alone_until_the_next_time() {
             },
         );
         let apply = |changes: Changes| {
-            let job = move |t: &mut directory::WriteTransaction<'_>| t.apply_archive(&changes, Shares::default());
+            let job =
+                move |t: &mut directory::WriteTransaction<'_>| t.apply_archive(&changes, Shares::default());
             let applied = run_inline(&house.directory, Box::new(job)).unwrap();
             house.tallies.apply(&applied.segments);
         };
         apply(changes);
-        for _ in 0..6 {
+        let left =
+            |gather: &Gather| gather.gatherer.metrics().left.load(std::sync::atomic::Ordering::Relaxed);
+        while left(&gather) == 0 {
             gather.step(&house);
         }
         assert_eq!(house.gathered_rows(actor).0, 0, "after {steps} steps");
@@ -407,8 +411,11 @@ fn a_text_that_cannot_be_read_leaves_its_row_where_it_is() {
     let actor = ActorId::user(2);
     let (journal, first, _) = house.rows(actor)[0];
     let slot = house.directory.read_archive(|view| view.row(actor, first)?.unwrap().slots()).unwrap()[5];
-    let (_, folder) =
-        journal_folders(&house.folder.path().join("log")).unwrap().into_iter().find(|(id, _)| *id == journal).unwrap();
+    let (_, folder) = journal_folders(&house.folder.path().join("log"))
+        .unwrap()
+        .into_iter()
+        .find(|(id, _)| *id == journal)
+        .unwrap();
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "seg"));
     paths.sort();

@@ -79,23 +79,27 @@ pub struct Switched {
 
 impl Directory {
     /// The rows that are to be gathered, those with the oldest messages first: so many at most, and so many bytes but for the
-    /// first one.
+    /// first one. Also returns whether there are more.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn archive_to_gather(&self, rows_max: usize, bytes_max: u64) -> Result<Vec<ToGather>, DirectoryError> {
+    pub fn archive_to_gather(
+        &self,
+        rows_max: usize,
+        bytes_max: u64,
+    ) -> Result<(Vec<ToGather>, bool), DirectoryError> {
         self.read(|view| {
             let (mut found, mut bytes) = (Vec::new(), 0_u64);
-            for row in view.all(Table::ArchiveGathering)?.take(rows_max) {
+            for row in view.all(Table::ArchiveGathering)? {
                 let (key, value) = row?;
                 let item = decode(key, value).map_err(damaged(Table::ArchiveGathering, key))?;
                 bytes += item.bytes;
-                if bytes > bytes_max && !found.is_empty() {
-                    break;
+                if found.len() >= rows_max || bytes > bytes_max && !found.is_empty() {
+                    return Ok((found, true));
                 }
                 found.push(item);
             }
-            Ok(found)
+            Ok((found, false))
         })
     }
 

@@ -120,8 +120,7 @@ impl WriteTransaction<'_> {
     /// # Errors
     /// The directory is damaged or cannot be written.
     pub fn clear_archive_index(&mut self) -> Result<(), DirectoryError> {
-        for table in
-            [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals, Table::ArchiveGathering]
+        for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals, Table::ArchiveGathering]
         {
             let cleared = self.inner.tables.of(table).clear(&mut self.txn);
             cleared.map_err(|error| self.inner.failed("delete", error))?;
