@@ -149,12 +149,15 @@ pub(super) fn texts_at(
     Ok(found)
 }
 
+/// Told which of some messages it is, when it was received, and its text.
+pub(super) type TellText<'a> = dyn FnMut(usize, Option<(u64, &[u8])>) + 'a;
+
 /// Tells of each of some messages of any actors when it was received, and its text; `None` for one that is gone, that was erased,
 /// or that the disk gives back otherwise than it was written. Those that lie near one another are best given together.
 pub(super) fn each_text(
     source: &mut dyn Source,
     (actors, batch): (&[ActorId], &[Candidate]),
-    tell: &mut dyn FnMut(usize, Option<(u64, &[u8])>),
+    tell: &mut TellText<'_>,
 ) -> Result<(), LogError> {
     let texts = Texts::read(source, batch, &HashMap::new(), &mut Cost::default())?;
     for (at, (candidate, actor)) in batch.iter().zip(actors).enumerate() {
