@@ -36,10 +36,13 @@ mod reshard;
 mod tests;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::actor::ActorId;
 use crate::archive;
 use crate::journal::format::record::{Kind, REFERENCE_BYTES, message_bytes};
+use crate::journal::live::shared::Shared;
 use crate::journal::{Entry, Pair, Reader};
 use crate::queue::Queue;
 
@@ -68,6 +71,24 @@ pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,
     shards,
 };
+
+/// How much the files of a log take, for other threads than its own.
+#[derive(Clone)]
+pub struct LogSize(Arc<Shared>);
+
+impl std::fmt::Debug for LogSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogSize").field(&self.bytes()).finish()
+    }
+}
+
+impl LogSize {
+    /// Bytes, as of the last [`Log::maintain`].
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.metrics.segment_bytes.load(Ordering::Relaxed)
+    }
+}
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
 #[derive(Debug)]
@@ -463,6 +484,12 @@ impl<S: Reader> Log<S> {
     #[must_use]
     pub fn room(&self) -> (u64, u64) {
         (self.journal.total_bytes(), self.journal.options.log_bytes_max)
+    }
+
+    /// What tells other threads how much its files take.
+    #[must_use]
+    pub fn size(&self) -> LogSize {
+        LogSize(self.journal.shared.clone())
     }
 
     // --- Upkeep.

@@ -33,7 +33,9 @@ use super::query::QueryError;
 use super::readers::Folders;
 use super::segments::{Segments, Source};
 use crate::actor::ActorId;
-use crate::directory::{Directory, SwitchRow, Switched, Switches, WriteTransaction, run_inline};
+use crate::directory::{
+    Directory, GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, WriteTransaction, run_inline,
+};
 use crate::journal::format::segment::file_name;
 use crate::journal::live::files::{Files, System};
 use crate::journal::options::SEGMENT_BYTES_MAX;
@@ -142,6 +144,8 @@ pub struct Gatherer {
     /// Where the next file may begin.
     next: u64,
     listing: Listing,
+    /// Messages of a row that is listed although it is its actor's newest.
+    messages_min: usize,
     batch: Option<Batch>,
     /// Nobody may remove a file of it, because rows are about to refer to one.
     is_expected: bool,
@@ -211,6 +215,7 @@ impl Gatherer {
             files,
             next: next.next_multiple_of(crate::journal::options::PAGE_BYTES),
             listing: if is_listed { Listing::Done } else { Listing::Behind(None) },
+            messages_min: GATHER_MESSAGES_MIN,
             batch: None,
             is_expected: false,
             last_ms: None,
@@ -281,6 +286,12 @@ impl Gatherer {
         if std::mem::take(&mut self.is_expected) {
             self.place.tallies.answer(self.log.journal);
         }
+    }
+
+    /// Has all rows listed that have at least so many messages, be they their actors' newest: for simulations, whose archives are
+    /// small.
+    pub fn list_again(&mut self, messages_min: usize) {
+        (self.listing, self.messages_min) = (Listing::Behind(None), messages_min);
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
@@ -355,8 +366,8 @@ impl Gatherer {
     /// Lists some of the rows that were there before there was a list. `false`: that has been done.
     fn list(&mut self) -> Result<bool, QueryError> {
         let Listing::Behind(behind) = self.listing else { return Ok(false) };
-        let gathered = self.log.journal;
-        let job = move |t: &mut WriteTransaction<'_>| t.list_to_gather(gathered, behind, LIST_ROWS);
+        let (gathered, least) = (self.log.journal, self.messages_min);
+        let job = move |t: &mut WriteTransaction<'_>| t.list_to_gather(gathered, behind, (least, LIST_ROWS));
         let next = run_inline(&self.place.directory, Box::new(job))?;
         self.listing = next.map_or(Listing::Done, |next| Listing::Behind(Some(next)));
         Ok(true)
@@ -480,4 +491,10 @@ impl GatherSource {
 /// Bytes of the largest row that is gathered.
 fn is_too_large(bytes: u64) -> bool {
     bytes > SEGMENT_BYTES_MAX / 2
+}
+
+/// Bytes that the file system of a folder has left; 0 when it does not say.
+#[must_use]
+pub fn free_bytes(folder: &Path) -> u64 {
+    crate::uploads::free_bytes(folder).unwrap_or(0)
 }

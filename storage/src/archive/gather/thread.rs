@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,10 @@ pub trait GatherWorld: Send {
 
 /// The thread. It ends when this is dropped, within a step.
 pub struct Gathering {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    stop: Mutex<Option<Sender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held during each step.
+    steps: Arc<Mutex<()>>,
     metrics: Arc<GatherMetrics>,
 }
 
@@ -52,18 +54,37 @@ impl Gathering {
     ) -> Result<Self, LogError> {
         let metrics = gatherer.metrics().clone();
         let (stop, stopped) = channel();
+        let steps = Arc::new(Mutex::new(()));
+        let held = steps.clone();
         let run = move || {
             background::give_way();
             let (mut gatherer, mut source) = (gatherer, GatherSource::new(folders));
             let mut pause = first;
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let _step = held.lock().unwrap_or_else(PoisonError::into_inner);
                 pause = step(&mut gatherer, &mut source, &*world);
             }
             gatherer.give_up();
         };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(run);
         let thread = thread.map_err(|source| LogError::Thread { name: NAME, source: Arc::new(source) })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), metrics })
+        Ok(Self { stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)), steps, metrics })
+    }
+
+    /// Nothing is done while what is returned lives. Waits for the end of a step: some MiB are copied in one, or a transaction
+    /// is written.
+    pub fn pause(&self) -> MutexGuard<'_, ()> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the thread, within a step. Calling it again does nothing.
+    pub fn stop(&self) {
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
     }
 
     /// What is counted.
@@ -75,11 +96,7 @@ impl Gathering {
 
 impl Drop for Gathering {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic has been reported by the panic hook.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 

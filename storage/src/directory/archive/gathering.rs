@@ -143,8 +143,8 @@ impl WriteTransaction<'_> {
         self.delete(Table::ArchiveGathering, &key(first.0, actor.raw())).map(|_| ())
     }
 
-    /// Lists rows that were there before there was a list, but for those of the gathered log: so many at most, behind one
-    /// that was looked at last. Returns which one that is now; `None`: that was all.
+    /// Lists rows that were there before there was a list, but for those of the gathered log, and for their actors' newest with
+    /// fewer messages: so many at most, behind one that was looked at last. Returns which one that is now; `None`: that was all.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -152,7 +152,7 @@ impl WriteTransaction<'_> {
         &mut self,
         gathered: u64,
         behind: Option<(ActorId, Sequence)>,
-        rows_max: usize,
+        (messages_min, rows_max): (usize, usize),
     ) -> Result<Option<(ActorId, Sequence)>, DirectoryError> {
         let mut due: Vec<PackedRow> = Vec::new();
         let mut last: Option<RowView<'_>> = None;
@@ -163,7 +163,7 @@ impl WriteTransaction<'_> {
             let (key, value) = row?;
             let row = RowView::decode(key, value).map_err(damaged(Table::Archive, key))?;
             if let Some(last) = last.replace(row) {
-                let is_due = last.packed.messages() >= GATHER_MESSAGES_MIN || last.actor == row.actor;
+                let is_due = last.packed.messages() >= messages_min || last.actor == row.actor;
                 if is_due && last.journal != gathered {
                     due.push(last.to_row().map_err(damaged(Table::Archive, key))?.pack());
                 }
@@ -176,7 +176,7 @@ impl WriteTransaction<'_> {
             }
         }
         if let Some(last) = last {
-            if last.packed.messages() >= GATHER_MESSAGES_MIN && last.journal != gathered {
+            if last.packed.messages() >= messages_min && last.journal != gathered {
                 due.push(last.to_row().map_err(damaged(Table::Archive, &last.actor.key()))?.pack());
             }
             next = None;

@@ -451,7 +451,10 @@ impl Run {
         let Some(gatherer) = &mut self.gatherer else { return };
         let folders = layout.journals(Path::new(ROOT)).into_iter().collect();
         let mut source = SimSource { disk: &self.disk, folders };
-        for _ in 0..1 + self.random.below(6) {
+        if self.random.one_in(2) {
+            gatherer.list_again(1 + self.random.below(8) as usize);
+        }
+        for _ in 0..1 + self.random.below(8) {
             if gatherer.step_from(&mut source, self.now_ms, Space::ENDLESS).is_err() {
                 self.happened.gathering_failed += 1;
             }
