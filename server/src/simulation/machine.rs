@@ -12,6 +12,7 @@ use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
+use super::gathering::Gathering;
 use super::push::Recorder;
 use crate::chance::Chance;
 use crate::clock::{Clock, VirtualClock};
@@ -38,6 +39,9 @@ use crate::worker::core::Core;
 
 /// When every world begins, in milliseconds since 1970.
 const TIME_AT_START_MS: u64 = 1_700_000_000_000;
+
+/// Memory of a worker's archive where blocks are written early.
+const EARLY_BYTES: usize = 600;
 
 /// What seeds the hashers together with the seed of the world; the same in every run.
 static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
@@ -101,6 +105,7 @@ pub(super) struct Machine {
     pub(super) commands: Vec<Arc<CommandQueue>>,
     pub(super) lanes: Vec<mailbox::LaneGauge>,
     pub(super) recorder: Recorder,
+    pub(super) gathering: Gathering,
 }
 
 impl Machine {
@@ -129,6 +134,7 @@ impl Machine {
         let room = settings.jobs * count + 4096;
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
+        let gathering = Gathering::start(directory, &tallies, &path)?;
         let folders = journal_folders(&path).map_err(|error| error.to_string())?;
         let reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
         let stepped = Arc::new(Stepped::new(settings.jobs, reader));
@@ -160,7 +166,18 @@ impl Machine {
                 Worker::new(driver, core, commands[worker].clone())
             })
             .collect();
-        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder })
+        Ok(Machine {
+            network,
+            clock,
+            workers,
+            shared,
+            stepped,
+            completions,
+            commands,
+            lanes,
+            recorder,
+            gathering,
+        })
     }
 }
 
@@ -186,7 +203,11 @@ fn share(start: &Start<'_>) -> Result<Parts, String> {
     let path = config.data.join("log");
     data::check_tie(&config.data, directory).map_err(|error| error.to_string())?;
     let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
-    let kept = config.archive_settings();
+    // In half of all worlds blocks are written early: so there are rows to gather.
+    let mut kept = config.archive_settings();
+    if words.homes.is_multiple_of(2) {
+        kept.heads_bytes_max = EARLY_BYTES;
+    }
     let mut opened = at
         .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
         .map_err(|error| error.to_string())?;
