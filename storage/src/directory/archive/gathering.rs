@@ -235,8 +235,16 @@ impl WriteTransaction<'_> {
         if !is_same || is_hit {
             return Ok(false);
         }
-        for slot in old.slots() {
-            counters.take(self.view(), old.journal, &slot)?;
+        let slots = old.slots();
+        for slot in &slots {
+            if !counters.is_there(self.view(), old.journal, slot.position)? {
+                // What has gone for want of room, or because it was too old, does not come back.
+                self.forget_to_gather(old.actor, old.first)?;
+                return Ok(false);
+            }
+        }
+        for slot in &slots {
+            counters.take(self.view(), old.journal, slot)?;
         }
         counters.add_row(self.view(), new)?;
         state.bytes = (state.bytes + new.held_bytes).saturating_sub(old.held_bytes);
