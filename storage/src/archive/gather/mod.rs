@@ -52,7 +52,7 @@ const SWITCH_ROWS: usize = 256;
 /// Rows that are looked at in one transaction to be listed.
 const LIST_ROWS: usize = 1_000;
 /// Workers let go of what has been gathered within so many milliseconds: only then it is seen whether all take too much.
-const RELEASE_MS: u64 = 30_000;
+const RELEASE_MS: u64 = 10_000;
 
 /// When a file is written.
 #[derive(Clone, Copy, Debug)]
