@@ -17,6 +17,11 @@ const EACH_STEPS: u64 = 1024;
 /// Steps of a world between two of gathering.
 const BETWEEN: u64 = 8;
 
+/// Whether what archives have in memory is to become rows after so many steps of a world: in the middle between two times.
+pub(super) fn writes_rows_at(step: u64) -> bool {
+    step % EACH_STEPS == EACH_STEPS / 2
+}
+
 /// See the module.
 pub(super) struct Gathering {
     gatherer: Gatherer,

@@ -40,9 +40,6 @@ use crate::worker::core::Core;
 /// When every world begins, in milliseconds since 1970.
 const TIME_AT_START_MS: u64 = 1_700_000_000_000;
 
-/// Memory of a worker's archive where blocks are written early.
-const EARLY_BYTES: usize = 600;
-
 /// What seeds the hashers together with the seed of the world; the same in every run.
 static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
 
@@ -203,11 +200,7 @@ fn share(start: &Start<'_>) -> Result<Parts, String> {
     let path = config.data.join("log");
     data::check_tie(&config.data, directory).map_err(|error| error.to_string())?;
     let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
-    // In half of all worlds blocks are written early: so there are rows to gather.
-    let mut kept = config.archive_settings();
-    if words.homes.is_multiple_of(2) {
-        kept.heads_bytes_max = EARLY_BYTES;
-    }
+    let kept = config.archive_settings();
     let mut opened = at
         .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
         .map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
 
 use super::client::{Client, Stage};
-use super::gathering::Gathering;
+use super::gathering::{self, Gathering};
 use super::machine::{Machine, Start, Words};
 use super::nodes::{self, NodesOracle};
 use super::oracle::Oracle;
@@ -340,6 +340,12 @@ impl World {
     /// Messages of archives come to lie together.
     pub(super) fn gather(&mut self) {
         let (now_ms, log) = (self.now.0, self.config.data.join("log"));
+        if gathering::writes_rows_at(self.step) {
+            // What there is becomes rows early: otherwise there would be few to gather.
+            for worker in &mut self.workers {
+                worker.core_mut().actors_mut().commits.archive_mut().seal_all();
+            }
+        }
         if let Err(what) = self.gathering.tick(self.step, now_ms, &log) {
             self.fail(format!("gathering: {what}"));
         }
