@@ -21,7 +21,7 @@ use crate::journal::options::PAGE_BYTES;
 use crate::log::{Flags, LogError, Message, Origin, Position};
 
 /// Bytes of texts that are copied in one step.
-const STEP_BYTES: u64 = 4 << 20;
+pub(super) const STEP_BYTES: u64 = 4 << 20;
 /// Rows whose texts are copied in one step.
 const STEP_ROWS: usize = 512;
 /// Bytes that are read before they are written.

@@ -34,7 +34,8 @@ use super::readers::Folders;
 use super::segments::{Segments, Source};
 use crate::actor::ActorId;
 use crate::directory::{
-    Directory, GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, WriteTransaction, run_inline,
+    Directory, DirectoryError, GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, WriteTransaction,
+    run_inline,
 };
 use crate::journal::format::segment::file_name;
 use crate::journal::live::files::{Files, System};
@@ -98,6 +99,9 @@ pub enum Stepped {
     /// The disk has no room for a file.
     NoRoom,
 }
+
+/// Bytes that are copied in a second at most, so that a disk has time for others. What a server stores for long is less.
+pub(crate) const BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// What is counted. Read by anybody.
 #[derive(Debug, Default)]
@@ -368,7 +372,7 @@ impl Gatherer {
         let Listing::Behind(behind) = self.listing else { return Ok(false) };
         let (gathered, least) = (self.log.journal, self.messages_min);
         let job = move |t: &mut WriteTransaction<'_>| t.list_to_gather(gathered, behind, (least, LIST_ROWS));
-        let next = run_inline(&self.place.directory, Box::new(job))?;
+        let next = self.write(job)?;
         self.listing = next.map_or(Listing::Done, |next| Listing::Behind(Some(next)));
         Ok(true)
     }
@@ -405,7 +409,7 @@ impl Gatherer {
 
     fn apply(&self, switches: Switches) -> Result<Switched, QueryError> {
         let job = move |t: &mut WriteTransaction<'_>| t.switch_rows(&switches);
-        let switched = run_inline(&self.place.directory, Box::new(job))?;
+        let switched = self.write(job)?;
         self.place.tallies.apply(&switched.segments);
         let GatherMetrics { messages, rows, left, erased, .. } = &*self.metrics;
         messages.fetch_add(switched.messages, Ordering::Relaxed);
@@ -413,6 +417,19 @@ impl Gatherer {
         left.fetch_add(switched.left, Ordering::Relaxed);
         erased.fetch_add(switched.erased.len() as u64, Ordering::Relaxed);
         Ok(switched)
+    }
+
+    /// Writes to the directory. Nobody waits for it, so the disk is asked first.
+    fn write<T>(
+        &self,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
+    ) -> Result<T, DirectoryError> {
+        let directory = self.place.directory.clone();
+        let job = move |t: &mut WriteTransaction<'_>| {
+            directory.prove_disk()?;
+            job(t)
+        };
+        run_inline(&self.place.directory, Box::new(job))
     }
 
     /// Takes texts out of a file that has its name.
@@ -461,7 +478,7 @@ impl Gatherer {
         self.over_since_ms = None;
         let (journal, before) = (self.log.journal, Position(oldest + bytes));
         let job = move |t: &mut WriteTransaction<'_>| t.drop_gathered(journal, before);
-        let dropped = run_inline(&self.place.directory, Box::new(job))?;
+        let dropped = self.write(job)?;
         self.place.tallies.apply(&dropped);
         self.place.tallies.want_sweep();
         self.metrics.pressed.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::super::query::QueryError;
 use super::super::readers::Folders;
-use super::{GatherMetrics, GatherSource, Gatherer, Space, Stepped};
+use super::batch::STEP_BYTES;
+use super::{BYTES_PER_SECOND, GatherMetrics, GatherSource, Gatherer, Space, Stepped};
 use crate::background;
 use crate::log::LogError;
 
@@ -19,8 +20,9 @@ const NAME: &str = "whimbrel-gather";
 const LOOK: Duration = Duration::from_secs(2);
 /// Time after which something that failed is tried again, or the disk is looked at for room.
 const AGAIN: Duration = Duration::from_secs(15);
-/// It rests as long as it has worked, but no longer than this.
-const REST_MAX: Duration = Duration::from_millis(100);
+/// It rests as long as it has worked, but no longer than this; and as long as it takes to have copied no more than it may.
+const REST_MAX: Duration = Duration::from_millis(250);
+const REST_MIN: Duration = Duration::from_millis(STEP_BYTES * 1000 / BYTES_PER_SECOND);
 
 /// What the thread asks and tells.
 pub trait GatherWorld: Send {
@@ -116,7 +118,7 @@ fn step(gatherer: &mut Gatherer, source: &mut GatherSource, world: &dyn GatherWo
         Err(QueryError::Panicked)
     });
     match outcome {
-        Ok(Stepped::Working) => begun.elapsed().min(REST_MAX),
+        Ok(Stepped::Working) => begun.elapsed().clamp(REST_MIN, REST_MAX),
         Ok(Stepped::Idle) => {
             source.tidy();
             LOOK
