@@ -5,7 +5,7 @@ use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Step
 use crate::archive::rebuild::rebuild;
 use crate::data;
 use crate::directory::Sweep;
-use crate::log::{gathered_journal, retire_sealed, sealed_journals};
+use crate::log::{gathered_journal, retire_sealed, sealed_journals, verify};
 use crate::pace::Pace;
 
 /// Everything that is due is gathered, in one file.
@@ -553,6 +553,31 @@ fn a_backup_has_what_was_gathered_and_the_next_one_shares_its_files() {
     house.assert_interleaved(10, 220);
     house.gather();
     house.assert_interleaved(10, 220);
+}
+
+#[test]
+fn a_gathered_file_is_verified_with_the_logs() {
+    use std::os::unix::fs::FileExt;
+    let mut house = House::new();
+    let ids: Vec<Sequence> =
+        (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
+    house.logs[0].trim_up_to(BEN, Sequence::MAX);
+    house.flush();
+    house.erase(BEN, ids[7]);
+    house.gather();
+    let log = house.folder.path().join("log");
+    let verified = verify(&log).unwrap();
+    assert_eq!((verified.gathered.files, verified.damage), (1, vec![]));
+    let records = verified.gathered.records;
+    assert!(records >= 128, "{records}");
+    let path = house.gathered_files().pop().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"damaged", 128 + 70).unwrap();
+    let verified = verify(&log).unwrap();
+    assert_eq!(
+        (verified.damage.len(), verified.damage[0].offset, verified.gathered.records),
+        (1, 128, records - 1)
+    );
 }
 
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
