@@ -291,6 +291,7 @@ impl Segments {
                 Err(error) => return Err(LogError::io("open", &path, error)),
             };
             let bytes = file.metadata().map_err(|error| LogError::io("look at", &path, error))?.len();
+            ahead::expect_parts(&file);
             self.make_room();
             self.open.insert(key, Open { file: Arc::new(file), bytes, used: 0 });
         }
@@ -377,6 +378,7 @@ impl Source for Segments {
         };
         let folder = self.folders.of(journal).unwrap_or_default();
         let length = length.map_err(|error| LogError::io("look at a segment of", &folder, error))?;
+        self.will_need(journal, segment, segment..Position(segment.0 + length));
         let mut bytes = vec![0; length as usize];
         let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
         Ok(if is_there { bytes } else { Vec::new() })
