@@ -28,6 +28,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// Files of each log that gathering leaves free on the disk: what logs need to go on is not taken by what can wait.
 const FILES_FREE: u64 = 4;
 
+/// While the disk has fewer, the oldest of what was gathered goes.
+const FILES_SCARCE: u64 = 2;
+
 /// Milliseconds between two lines in the server's log that say that gathering has failed.
 const COMPLAIN_MS: u64 = 600_000;
 
@@ -73,8 +76,8 @@ struct Beside {
     sizes: Vec<LogSize>,
     /// Most bytes of all logs together.
     bytes_max: u64,
-    /// Bytes that stay free on the disk.
-    free_min: u64,
+    /// Bytes of a file of each log.
+    files_bytes: u64,
     log: PathBuf,
     complained_ms: AtomicU64,
 }
@@ -86,7 +89,7 @@ impl Beside {
         Beside {
             sizes: logs.iter().map(Log::size).collect(),
             bytes_max: options.log_bytes_max.saturating_mul(count),
-            free_min: FILES_FREE * options.segment_bytes * count,
+            files_bytes: options.segment_bytes * count,
             log,
             complained_ms: AtomicU64::new(0),
         }
@@ -99,10 +102,12 @@ impl GatherWorld for Beside {
     }
 
     fn space(&self) -> Space {
+        let free = free_bytes(&self.log);
         Space {
             logs_bytes: self.sizes.iter().map(LogSize::bytes).sum(),
             bytes_max: self.bytes_max,
-            free_bytes: free_bytes(&self.log).saturating_sub(self.free_min),
+            free_bytes: free.saturating_sub(FILES_FREE * self.files_bytes),
+            is_scarce: free < FILES_SCARCE * self.files_bytes,
         }
     }
 

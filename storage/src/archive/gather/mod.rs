@@ -82,11 +82,14 @@ pub struct Space {
     pub bytes_max: u64,
     /// Bytes that are free on the disk, less those that are to stay free.
     pub free_bytes: u64,
+    /// The disk has so little left that logs may soon not go on.
+    pub is_scarce: bool,
 }
 
 impl Space {
     /// More than there can be a use for.
-    pub const ENDLESS: Self = Self { logs_bytes: 0, bytes_max: u64::MAX, free_bytes: u64::MAX };
+    pub const ENDLESS: Self =
+        Self { logs_bytes: 0, bytes_max: u64::MAX, free_bytes: u64::MAX, is_scarce: false };
 }
 
 /// What a step has led to.
@@ -464,9 +467,10 @@ impl Gatherer {
         self.files.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Gives up the oldest file when all logs have taken more than they may for a while. Returns whether it has.
+    /// Gives up the oldest file when all logs have taken more than they may for a while, or the disk has been nearly full. Returns
+    /// whether it has.
     fn make_room(&mut self, now_ms: u64, space: Space) -> Result<bool, QueryError> {
-        if space.logs_bytes.saturating_add(self.bytes()) <= space.bytes_max {
+        if space.logs_bytes.saturating_add(self.bytes()) <= space.bytes_max && !space.is_scarce {
             self.over_since_ms = None;
             return Ok(false);
         }
@@ -478,7 +482,16 @@ impl Gatherer {
         self.over_since_ms = None;
         let (journal, before) = (self.log.journal, Position(oldest + bytes));
         let job = move |t: &mut WriteTransaction<'_>| t.drop_gathered(journal, before);
-        let dropped = self.write(job)?;
+        let dropped = match self.write(job) {
+            Err(_) if space.is_scarce => {
+                // The directory may be what has no room. Its rows are of no use without the file, and say so once it has.
+                let path = self.log.folder.join(file_name(oldest));
+                let removed = self.place.files.remove(&path);
+                removed.map_err(|error| LogError::io("remove", &path, error))?;
+                self.write(job)?
+            }
+            dropped => dropped?,
+        };
         self.place.tallies.apply(&dropped);
         self.place.tallies.want_sweep();
         self.metrics.pressed.fetch_add(1, Ordering::Relaxed);
@@ -510,8 +523,8 @@ fn is_too_large(bytes: u64) -> bool {
     bytes > SEGMENT_BYTES_MAX / 2
 }
 
-/// Bytes that the file system of a folder has left; 0 when it does not say.
+/// Bytes that the file system of a folder has left; when it does not say, more than anybody can need.
 #[must_use]
 pub fn free_bytes(folder: &Path) -> u64 {
-    crate::uploads::free_bytes(folder).unwrap_or(0)
+    crate::uploads::free_bytes(folder).unwrap_or(u64::MAX)
 }

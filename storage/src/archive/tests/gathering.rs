@@ -497,6 +497,11 @@ fn while_all_logs_take_too_much_the_oldest_file_goes() {
     assert!(swept.rows > 0);
     house.tallies.apply(&swept.segments);
     assert_eq!(house.texts(house.query(ActorId::user(4))), texts);
+    // A disk that is nearly full is as good a reason.
+    let scarce = Space { free_bytes: 0, is_scarce: true, ..Space::ENDLESS };
+    let outcomes = [(); 3].map(|()| step(&mut house, scarce));
+    assert!(outcomes.contains(&Stepped::Working), "{outcomes:?}");
+    assert_eq!(house.gathered_files().len(), files - 2);
 }
 
 #[test]

@@ -198,7 +198,9 @@ impl WriteTransaction<'_> {
         if switches.end > Position(self.view().counter(KEY_GATHERED_TO)?) {
             self.put_counter(KEY_GATHERED_TO, switches.end.0)?;
         }
-        counters.know(self.view(), (switches.journal, switches.segment))?;
+        if !switches.rows.is_empty() {
+            counters.know(self.view(), (switches.journal, switches.segment))?;
+        }
         for ToGather { actor, first, .. } in &switches.gone {
             self.forget_to_gather(*actor, *first)?;
         }
