@@ -30,6 +30,7 @@
 //! | `query`, `page`, `texts` | what may be asked, and the answer |
 //! | `segments`, `ahead` | reading texts where they lie, away from the workers; having the disk bring several at once |
 //! | `continuation` | the next pages of one who reads all, on the worker, as far as they are in memory |
+//! | `records` | the records of a segment, without having all of it in memory |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
@@ -53,6 +54,7 @@ pub mod prepare;
 pub mod query;
 pub mod readers;
 pub mod rebuild;
+mod records;
 pub mod retract;
 mod retractions;
 mod row;

@@ -237,6 +237,11 @@ impl Batch {
         })
     }
 
+    /// Has what was copied on the disk, so that the system can do without it in memory.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.map.as_ref().map_or(Ok(()), |map| map.flusher().sync(0..map.len()))
+    }
+
     /// Has a piece of the file on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(map) = &self.map else { return Ok(()) };

@@ -318,6 +318,8 @@ impl Gatherer {
     fn advance(&mut self, batch: &mut Batch, source: &mut dyn Source) -> Result<bool, QueryError> {
         if !batch.is_copied() {
             batch.copy(source, self.log.journal)?;
+            let path = self.log.unfinished();
+            batch.flush().map_err(|error| LogError::io("write", &path, error))?;
             return Ok(false);
         }
         if !batch.is_synced() {
