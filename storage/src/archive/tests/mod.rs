@@ -8,6 +8,7 @@ mod follow;
 mod gathering;
 mod large;
 mod pages;
+mod records;
 mod retractions;
 mod tail;
 mod threads;
