@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whimbrel_storage::archive::Tallies;
 use whimbrel_storage::archive::gather::{
@@ -13,9 +13,8 @@ use whimbrel_storage::archive::gather::{
 use whimbrel_storage::archive::readers::{Folders, Readers};
 use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::log::{LogSize, journal_folders, sealed_journals};
+use whimbrel_storage::log::{LogSize, gathered_journal, journal_folders, sealed_journals};
 
-use crate::clock;
 use crate::config::Config;
 use crate::running::error::BootError;
 use crate::user::commits::Log;
@@ -27,9 +26,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Files of each log that gathering leaves free on the disk: what logs need to go on is not taken by what can wait.
 const FILES_FREE: u64 = 4;
-
-/// While the disk has fewer, the oldest of what was gathered goes.
-const FILES_SCARCE: u64 = 2;
 
 /// Milliseconds between two lines in the server's log that say that gathering has failed.
 const COMPLAIN_MS: u64 = 600_000;
@@ -50,25 +46,31 @@ pub(super) fn start(
         return Ok(None);
     }
     let log = config.data.join(data::LOG);
-    if config.archive.gather {
-        Gatherer::prepare(&log)?;
-    }
+    // What was gathered is to give room where it is needed, also when nothing more is to be.
+    let gathers = config.archive.gather || gathered_journal(&log)?.is_some();
+    let gathers = gathers && can_gather(Gatherer::prepare(&log)).is_some();
     let folders = Arc::new(Folders::new(journal_folders(&log)?).with_sealed(sealed_journals(&log)?));
     let (threads, queue) = (config.archive.readers as usize, config.archive.queries as usize);
     let readers = Arc::new(Readers::start(directory, &folders, threads, queue)?);
     let mut gathering = None;
-    if config.archive.gather {
+    if gathers {
         let wait_ms = u64::from(config.archive.gather_seconds) * 1000;
-        let settings = GatherSettings { wait_ms, ..GatherSettings::default() };
-        let gatherer = Gatherer::new(directory, tallies, &folders, &log, settings);
-        let gatherer = gatherer.map_err(|error| BootError::System {
-            what: "the log of gathered messages",
-            source: std::io::Error::other(error),
-        })?;
-        let world = Beside::new(config, logs, log.clone());
-        gathering = Some(Arc::new(Gathering::start(gatherer, folders.clone(), FIRST_LOOK, Box::new(world))?));
+        let settings = GatherSettings { wait_ms, is_on: config.archive.gather, ..GatherSettings::default() };
+        if let Some(gatherer) = can_gather(Gatherer::new(directory, tallies, &folders, &log, settings)) {
+            let world = Box::new(Beside::new(config, logs, log.clone()));
+            gathering = Some(Arc::new(Gathering::start(gatherer, folders.clone(), FIRST_LOOK, world)?));
+        }
     }
     Ok(Some(Archives { readers, tallies: tallies.clone(), folders, log, gathering }))
+}
+
+/// A server goes on without what only makes it faster.
+fn can_gather<T, E: Display>(tried: Result<T, E>) -> Option<T> {
+    tried
+        .inspect_err(|error| {
+            tracing::error!(%error, "messages of archives are not gathered until the next start");
+        })
+        .ok()
 }
 
 /// What the thread that gathers asks and tells.
@@ -79,6 +81,8 @@ struct Beside {
     /// Bytes of a file of each log.
     files_bytes: u64,
     log: PathBuf,
+    begun: Instant,
+    /// When a failure was last told.
     complained_ms: AtomicU64,
 }
 
@@ -91,29 +95,30 @@ impl Beside {
             bytes_max: options.log_bytes_max.saturating_mul(count),
             files_bytes: options.segment_bytes * count,
             log,
-            complained_ms: AtomicU64::new(0),
+            begun: Instant::now(),
+            complained_ms: AtomicU64::new(u64::MAX),
         }
     }
 }
 
 impl GatherWorld for Beside {
     fn now_ms(&self) -> u64 {
-        clock::unix_milliseconds()
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn space(&self) -> Space {
-        let free = free_bytes(&self.log);
         Space {
             logs_bytes: self.sizes.iter().map(LogSize::bytes).sum(),
             bytes_max: self.bytes_max,
-            free_bytes: free.saturating_sub(FILES_FREE * self.files_bytes),
-            is_scarce: free < FILES_SCARCE * self.files_bytes,
+            free_bytes: free_bytes(&self.log),
+            keep_bytes: FILES_FREE * self.files_bytes,
+            is_full: self.sizes.iter().any(LogSize::has_no_room),
         }
     }
 
     fn failed(&self, error: &dyn Display) {
-        let now_ms = clock::unix_milliseconds();
-        if now_ms >= self.complained_ms.load(Ordering::Relaxed) + COMPLAIN_MS {
+        let (now_ms, complained_ms) = (self.now_ms(), self.complained_ms.load(Ordering::Relaxed));
+        if complained_ms == u64::MAX || now_ms >= complained_ms + COMPLAIN_MS {
             self.complained_ms.store(now_ms, Ordering::Relaxed);
             tracing::warn!(%error, "messages of archives cannot be gathered; it is tried again");
         }

@@ -41,7 +41,8 @@ impl Gathering {
         let folders = journal_folders(log).map_err(|error| text(&error))?;
         let sealed = sealed_journals(log).map_err(|error| text(&error))?;
         let folders = Arc::new(Folders::new(folders).with_sealed(sealed));
-        let settings = GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 0, wait_ms: 0 };
+        let settings =
+            GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 0, wait_ms: 0, is_on: true };
         let gatherer = Gatherer::new(directory, tallies, &folders, log, settings);
         let gatherer = gatherer.map_err(|error| text(&error))?;
         let source = GatherSource::new(folders.clone());

@@ -88,6 +88,12 @@ impl LogSize {
     pub fn bytes(&self) -> u64 {
         self.0.metrics.segment_bytes.load(Ordering::Relaxed)
     }
+
+    /// Whether there is no next segment ([`Log::no_room`]).
+    #[must_use]
+    pub fn has_no_room(&self) -> bool {
+        self.0.spare_failure().is_some()
+    }
 }
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.

@@ -1,6 +1,7 @@
 //! What goes into a file of the gathered log, and where: decided before anything is copied, from the rows alone. So texts are read in
 //! the order in which they lie in the workers' logs, and written in the order of their actors and ids.
 
+use std::cmp::Reverse;
 use std::io;
 use std::path::Path;
 
@@ -20,10 +21,12 @@ use crate::journal::live::map::Map;
 use crate::journal::options::PAGE_BYTES;
 use crate::log::{Flags, LogError, Message, Origin, Position};
 
-/// Bytes of texts that are copied in one step.
-pub(super) const STEP_BYTES: u64 = 4 << 20;
-/// Rows whose texts are copied in one step.
+/// Bytes of texts that are put in order at once, and more than are copied in one step.
+const STEP_BYTES: u64 = 4 << 20;
+/// Rows whose texts are put in the order in which they lie, and then copied.
 const STEP_ROWS: usize = 512;
+/// Pieces that are copied in one step, of 64 texts at most.
+const STEP_PIECES: usize = 8;
 /// Bytes that are read before they are written.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes that go to the disk at once, and in one step.
@@ -37,7 +40,10 @@ pub(super) struct Batch {
     /// In the order in which they came: their texts lie so, too, more or less.
     rows: Vec<Planned>,
     map: Option<Map>,
+    /// Rows whose texts have been copied, or are about to be.
     copied: usize,
+    /// Texts that are to be copied next, the last one first.
+    texts: Vec<Text>,
     synced: usize,
     is_published: bool,
     switched: usize,
@@ -96,19 +102,42 @@ struct Text {
     row: usize,
 }
 
+impl Text {
+    /// Writes it to its place in the file; `None`: it cannot be read, and its row stays where it is.
+    fn put(&self, found: Option<(u64, &[u8])>, map: &mut Map, file: (u64, u64), rows: &mut [Planned]) {
+        let slot = Slot { position: Position(self.to), ..self.from.slot };
+        let found = found.filter(|(_, payload)| message_bytes(payload.len()) == slot.text_bytes());
+        let mut record = Written { actor: self.actor, slot: &slot, flags: Flags::ARCHIVED, time_ms: None };
+        match found {
+            Some((time_ms, payload)) => {
+                record.time_ms = Some(time_ms);
+                record.put(map, file, payload);
+            }
+            None => {
+                // Something has to be here: records follow one another without gaps.
+                rows[self.row].is_whole = false;
+                record.flags = Flags::ERASED;
+                let nothing = vec![0; (slot.text_bytes() - u64::from(WORDS_MIN) * 8) as usize];
+                record.put(map, file, &nothing);
+            }
+        }
+    }
+}
+
 impl Batch {
     /// A file with the texts of these rows, for the gathered log: it is to begin at this position. Also returns which of them are not
-    /// to be gathered any more. `None`: there is nothing to copy.
+    /// to be gathered any more: those that have been, or lie in other journals that nobody writes to. `None`: there is nothing to copy.
     pub(super) fn plan(
         directory: &Directory,
         due: &[ToGather],
-        (journal, base): (u64, u64),
+        sealed: &[u64],
+        base: u64,
     ) -> Result<(Option<Self>, Vec<ToGather>), DirectoryError> {
         let mut gone = Vec::new();
         let mut rows = directory.read_archive(|view| {
             let mut rows = Vec::with_capacity(due.len());
             for item in due {
-                match planned(view, item, journal)? {
+                match planned(view, item, sealed)? {
                     Some(planned) => rows.push(planned),
                     None => gone.push(*item),
                 }
@@ -123,8 +152,17 @@ impl Batch {
             end += rows[at].bytes();
         }
         let bytes = (end - base).next_multiple_of(PAGE_BYTES);
-        let batch =
-            Self { base, bytes, rows, map: None, copied: 0, synced: 0, is_published: false, switched: 0 };
+        let batch = Self {
+            base,
+            bytes,
+            rows,
+            map: None,
+            copied: 0,
+            texts: Vec::new(),
+            synced: 0,
+            is_published: false,
+            switched: 0,
+        };
         Ok(((!batch.rows.is_empty()).then_some(batch), gone))
     }
 
@@ -146,7 +184,7 @@ impl Batch {
     }
 
     pub(super) fn is_copied(&self) -> bool {
-        self.copied >= self.rows.len()
+        self.copied >= self.rows.len() && self.texts.is_empty()
     }
 
     pub(super) fn is_synced(&self) -> bool {
@@ -166,20 +204,27 @@ impl Batch {
         self.switched >= self.rows.len()
     }
 
-    /// Copies the texts of some rows.
-    pub(super) fn copy(&mut self, source: &mut dyn Source, journal: u64) -> Result<(), LogError> {
-        let Some(mut map) = self.map.take() else { return Ok(()) };
-        let mut texts = self.next_texts(&mut map, journal);
-        texts.sort_unstable_by_key(|text| (text.from.journal, text.from.slot.position));
-        let mut copied = Ok(());
-        let mut rest = &texts[..];
-        while !rest.is_empty() && copied.is_ok() {
-            let piece = piece_of(rest);
-            copied = self.copy_piece(source, &rest[..piece], &mut map, journal);
-            rest = &rest[piece..];
+    /// Copies some texts: with so many reads at most, be each of them for one text alone.
+    /// Returns how many bytes that were, and whether what was put in order is done.
+    pub(super) fn copy(&mut self, source: &mut dyn Source, journal: u64) -> Result<(u64, bool), LogError> {
+        let Some(mut map) = self.map.take() else { return Ok((0, true)) };
+        if self.texts.is_empty() {
+            self.texts = self.next_texts(&mut map, journal);
+            self.texts.sort_unstable_by_key(|text| Reverse((text.from.journal, text.from.slot.position)));
+        }
+        let (mut copied, mut bytes) = (Ok(()), 0);
+        for _ in 0..STEP_PIECES {
+            let piece = piece_of(&self.texts);
+            let mut piece = self.texts.split_off(self.texts.len() - piece);
+            piece.reverse();
+            bytes += piece.iter().map(|text| text.from.slot.text_bytes()).sum::<u64>();
+            copied = self.copy_piece(source, &piece, &mut map, journal);
+            if copied.is_err() || self.texts.is_empty() {
+                break;
+            }
         }
         self.map = Some(map);
-        copied
+        copied.map(|()| (bytes, self.texts.is_empty()))
     }
 
     /// What is to be copied next. Records without a text are written at once.
@@ -213,28 +258,23 @@ impl Batch {
         map: &mut Map,
         journal: u64,
     ) -> Result<(), LogError> {
+        let file = (journal, self.base);
         let actors: Vec<ActorId> = piece.iter().map(|text| text.actor).collect();
         let batch: Vec<Candidate> = piece.iter().map(|text| text.from).collect();
-        let (rows, base) = (&mut self.rows, self.base);
-        each_text(source, (&actors, &batch), &mut |at, found| {
-            let Text { actor, from, to, row } = &piece[at];
-            let slot = Slot { position: Position(*to), ..from.slot };
-            let found = found.filter(|(_, payload)| message_bytes(payload.len()) == slot.text_bytes());
-            let mut record = Written { actor: *actor, slot: &slot, flags: Flags::ARCHIVED, time_ms: None };
-            match found {
-                Some((time_ms, payload)) => {
-                    record.time_ms = Some(time_ms);
-                    record.put(map, (journal, base), payload);
-                }
-                None => {
-                    // The row stays where it is. Something has to be here: records follow one another without gaps.
-                    rows[*row].is_whole = false;
-                    record.flags = Flags::ERASED;
-                    let nothing = vec![0; (slot.text_bytes() - u64::from(WORDS_MIN) * 8) as usize];
-                    record.put(map, (journal, base), &nothing);
-                }
+        let rows = &mut self.rows;
+        let all =
+            each_text(source, (&actors, &batch), &mut |at, found| piece[at].put(found, map, file, rows));
+        if all.is_ok() {
+            return Ok(());
+        }
+        // Something cannot be read. That holds up nobody else, so each is read by itself.
+        for text in piece {
+            let one = (&[text.actor][..], &[text.from][..]);
+            if each_text(source, one, &mut |_, found| text.put(found, map, file, rows)).is_err() {
+                text.put(None, map, file, rows);
             }
-        })
+        }
+        Ok(())
     }
 
     /// Has what was copied on the disk, so that the system can do without it in memory.
@@ -317,14 +357,28 @@ fn piece_of(texts: &[Text]) -> usize {
         bytes += text.from.slot.text_bytes();
         bytes <= PIECE_BYTES
     };
-    texts.iter().take(BATCH_MESSAGES_MAX).take_while(fits).count().max(1)
+    texts.iter().rev().take(BATCH_MESSAGES_MAX).take_while(fits).count().max(texts.len().min(1))
 }
 
 /// A row that is due, as it is now. `None`: it is not to be gathered any more.
-fn planned(view: ArchiveView<'_>, item: &ToGather, gathered: u64) -> Result<Option<Planned>, DirectoryError> {
-    let row = view.row(item.actor, item.first)?.filter(|row| row.journal != gathered);
-    let Some(row) = row else { return Ok(None) };
-    let row = Row { actor: row.actor, journal: row.journal, slots: row.slots()? }.pack();
+fn planned(
+    view: ArchiveView<'_>,
+    item: &ToGather,
+    sealed: &[u64],
+) -> Result<Option<Planned>, DirectoryError> {
+    let row = match view.row(item.actor, item.first) {
+        Ok(row) => {
+            row.filter(|row| !sealed.contains(&row.journal)).map(|row| (row.actor, row.journal, row.slots()))
+        }
+        Err(error) => Some((item.actor, 0, Err(error))),
+    };
+    let (actor, journal, slots) = match row {
+        Some((actor, journal, Ok(slots))) => (actor, journal, slots),
+        // What cannot be read holds nobody else up.
+        None | Some((_, _, Err(DirectoryError::Damaged { .. }))) => return Ok(None),
+        Some((_, _, Err(error))) => return Err(error),
+    };
+    let row = Row { actor, journal, slots }.pack();
     let all = u64::MAX >> (64 - row.messages().clamp(1, 64));
     let textless = textless(view, &row)?.filter(|textless| *textless != all);
     let planned = textless.map(|textless| Planned::of(row, textless));

@@ -18,9 +18,11 @@
 //! |---|---|
 //! | here | the steps |
 //! | `batch` | what goes into a file, and where |
+//! | `room` | whether a file may be made, and when the oldest goes |
 //! | `thread` | the thread that does it beside a server |
 
 mod batch;
+mod room;
 mod thread;
 
 use std::path::{Path, PathBuf};
@@ -40,10 +42,12 @@ use crate::directory::{
 use crate::journal::format::segment::file_name;
 use crate::journal::live::files::{Files, System};
 use crate::journal::options::SEGMENT_BYTES_MAX;
-use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, random_id, retire_sealed_in};
+use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, random_id};
 
 use batch::Batch;
+use room::Room;
 
+pub use room::Space;
 pub use thread::{GatherWorld, Gathering};
 
 /// Rows of a file at most, so that what is known of them takes some MiB.
@@ -52,8 +56,6 @@ const ROWS_MAX: usize = 8_192;
 const SWITCH_ROWS: usize = 256;
 /// Rows that are looked at in one transaction to be listed.
 const LIST_ROWS: usize = 1_000;
-/// Workers let go of what has been gathered within so many milliseconds: only then it is seen whether all take too much.
-const RELEASE_MS: u64 = 10_000;
 
 /// When a file is written.
 #[derive(Clone, Copy, Debug)]
@@ -64,32 +66,15 @@ pub struct GatherSettings {
     pub file_bytes_min: u64,
     /// But after so many milliseconds, for less.
     pub wait_ms: u64,
+    /// Otherwise nothing is gathered, and only room is made of what was.
+    pub is_on: bool,
 }
 
 impl Default for GatherSettings {
     /// Files of 64 MiB at most, and of 16 MiB at least or what has come in six hours.
     fn default() -> Self {
-        Self { file_bytes_max: 64 << 20, file_bytes_min: 16 << 20, wait_ms: 6 * 3_600_000 }
+        Self { file_bytes_max: 64 << 20, file_bytes_min: 16 << 20, wait_ms: 6 * 3_600_000, is_on: true }
     }
-}
-
-/// How much room there is.
-#[derive(Clone, Copy, Debug)]
-pub struct Space {
-    /// Bytes that all workers' logs take.
-    pub logs_bytes: u64,
-    /// Most bytes that they may take together with the gathered log.
-    pub bytes_max: u64,
-    /// Bytes that are free on the disk, less those that are to stay free.
-    pub free_bytes: u64,
-    /// The disk has so little left that logs may soon not go on.
-    pub is_scarce: bool,
-}
-
-impl Space {
-    /// More than there can be a use for.
-    pub const ENDLESS: Self =
-        Self { logs_bytes: 0, bytes_max: u64::MAX, free_bytes: u64::MAX, is_scarce: false };
 }
 
 /// What a step has led to.
@@ -158,8 +143,11 @@ pub struct Gatherer {
     is_expected: bool,
     /// When a file was written last, or nothing was due.
     last_ms: Option<u64>,
-    /// Since when all logs have taken more than they may.
-    over_since_ms: Option<u64>,
+    room: Room,
+    /// No row says that its text is in a file that went.
+    is_reconciled: bool,
+    /// Bytes that were copied since [`Gatherer::take_copied`].
+    copied_bytes: u64,
 }
 
 /// Rows that were there before there was a list of those that are due.
@@ -209,8 +197,8 @@ impl Gatherer {
         let mut files = Vec::new();
         for base in log.bases(&*place.files)? {
             let path = log.folder.join(file_name(base));
-            let map = place.files.view(&path).map_err(|error| LogError::io("open", &path, error))?;
-            files.push((base, map.len() as u64));
+            let metadata = path.metadata().map_err(|error| LogError::io("look at", &path, error))?;
+            files.push((base, metadata.len()));
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
@@ -226,7 +214,9 @@ impl Gatherer {
             batch: None,
             is_expected: false,
             last_ms: None,
-            over_since_ms: None,
+            room: Room::default(),
+            is_reconciled: false,
+            copied_bytes: 0,
         };
         gatherer.count_files();
         Ok(gatherer)
@@ -244,7 +234,8 @@ impl Gatherer {
         self.log.journal
     }
 
-    /// Does a bounded piece of work: some MiB are copied, or one transaction is written. May wait for the disk. After an error, what
+    /// Does a bounded piece of work: some reads and what they bring is copied, or one transaction is written. `now_ms`: of a clock that
+    /// is never set. May wait for the disk. After an error, what
     /// was under way is begun anew by a later call.
     ///
     /// # Errors
@@ -276,6 +267,11 @@ impl Gatherer {
             }
         }
         stepped
+    }
+
+    /// Bytes that were copied since this was asked last.
+    pub(super) fn take_copied(&mut self) -> u64 {
+        std::mem::take(&mut self.copied_bytes)
     }
 
     /// Lets go of what is under way: it is begun anew.
@@ -317,9 +313,12 @@ impl Gatherer {
     /// Goes on with a file. Returns whether that was all.
     fn advance(&mut self, batch: &mut Batch, source: &mut dyn Source) -> Result<bool, QueryError> {
         if !batch.is_copied() {
-            batch.copy(source, self.log.journal)?;
-            let path = self.log.unfinished();
-            batch.flush().map_err(|error| LogError::io("write", &path, error))?;
+            let (bytes, is_done) = batch.copy(source, self.log.journal)?;
+            self.copied_bytes += bytes;
+            if is_done {
+                let path = self.log.unfinished();
+                batch.flush().map_err(|error| LogError::io("write", &path, error))?;
+            }
             return Ok(false);
         }
         if !batch.is_synced() {
@@ -339,7 +338,16 @@ impl Gatherer {
     /// Nothing is under way: looks what is due.
     fn begin(&mut self, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         self.list_files()?;
-        if self.make_room(now_ms, space)? || self.list()? {
+        if self.reconcile()? {
+            return Ok(Stepped::Working);
+        }
+        if let Some(stepped) = self.make_room(now_ms, space)? {
+            return Ok(stepped);
+        }
+        if !self.settings.is_on {
+            return Ok(Stepped::Idle);
+        }
+        if self.list()? {
             return Ok(Stepped::Working);
         }
         let most = self.settings.file_bytes_max;
@@ -354,12 +362,13 @@ impl Gatherer {
         if bytes < self.settings.file_bytes_min && !has_more && !has_waited {
             return Ok(Stepped::Idle);
         }
-        let (batch, gone) = Batch::plan(&self.place.directory, &due, (self.log.journal, self.next))?;
+        let (batch, gone) =
+            Batch::plan(&self.place.directory, &due, &self.place.folders.sealed_ids(), self.next)?;
         if !gone.is_empty() {
             self.apply(Switches { gone, ..Switches::default() })?;
         }
         let Some(mut batch) = batch else { return Ok(Stepped::Working) };
-        if space.free_bytes < batch.bytes() {
+        if !self.has_room(space, batch.bytes()) {
             return Ok(Stepped::NoRoom);
         }
         let path = self.log.unfinished();
@@ -467,40 +476,6 @@ impl Gatherer {
     /// Bytes of its files.
     fn bytes(&self) -> u64 {
         self.files.iter().map(|(_, bytes)| bytes).sum()
-    }
-
-    /// Gives up the oldest file when all logs have taken more than they may for a while, or the disk has been nearly full. Returns
-    /// whether it has.
-    fn make_room(&mut self, now_ms: u64, space: Space) -> Result<bool, QueryError> {
-        if space.logs_bytes.saturating_add(self.bytes()) <= space.bytes_max && !space.is_scarce {
-            self.over_since_ms = None;
-            return Ok(false);
-        }
-        let since_ms = *self.over_since_ms.get_or_insert(now_ms);
-        let Some((oldest, bytes)) = self.files.first().copied() else { return Ok(false) };
-        if now_ms < since_ms + RELEASE_MS {
-            return Ok(false);
-        }
-        self.over_since_ms = None;
-        let (journal, before) = (self.log.journal, Position(oldest + bytes));
-        let job = move |t: &mut WriteTransaction<'_>| t.drop_gathered(journal, before);
-        let dropped = match self.write(job) {
-            Err(_) if space.is_scarce => {
-                // The directory may be what has no room. Its rows are of no use without the file, and say so once it has.
-                let path = self.log.folder.join(file_name(oldest));
-                let removed = self.place.files.remove(&path);
-                removed.map_err(|error| LogError::io("remove", &path, error))?;
-                self.write(job)?
-            }
-            dropped => dropped?,
-        };
-        self.place.tallies.apply(&dropped);
-        self.place.tallies.want_sweep();
-        self.metrics.pressed.fetch_add(1, Ordering::Relaxed);
-        let _guard = self.place.folders.exclusive();
-        let is_needed = |of: u64, segment: Position| of != journal || segment >= before;
-        retire_sealed_in(&*self.place.files, &self.place.root, &is_needed)?;
-        Ok(true)
     }
 }
 

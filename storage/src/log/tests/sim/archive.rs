@@ -36,7 +36,8 @@ const ROOT: &str = "/log";
 const SEGMENT: u64 = 8 << 10;
 const ACTORS: u64 = 6;
 /// Whatever is due is gathered.
-const GATHER: GatherSettings = GatherSettings { file_bytes_max: 16 << 10, file_bytes_min: 0, wait_ms: 0 };
+const GATHER: GatherSettings =
+    GatherSettings { file_bytes_max: 16 << 10, file_bytes_min: 0, wait_ms: 0, is_on: true };
 
 /// What an archive should have of a message.
 #[derive(Clone, Debug)]
