@@ -489,6 +489,11 @@ impl GatherSource {
         Self(Segments::new(folders))
     }
 
+    #[cfg(test)]
+    pub(crate) fn inner(&mut self) -> &mut dyn Source {
+        &mut self.0
+    }
+
     /// Gives back the space of files that have been deleted.
     pub fn tidy(&mut self) {
         self.0.close_deleted();
