@@ -388,13 +388,16 @@ impl Gatherer {
         self.metrics.erased.fetch_add(lost, Ordering::Relaxed);
         let path = self.log.folder.join(file_name(batch.base()));
         batch.close().map_err(|error| LogError::io("write", &path, error))?;
+        // First: where it lies is never given again, also when it is gone after a crash.
+        let end = batch.base() + batch.bytes();
+        self.write(move |t| t.gathered_up_to(Position(end)))?;
+        self.next = end;
         self.place.tallies.expect(self.log.journal);
         self.is_expected = true;
         batch.published();
         let _guard = self.place.folders.exclusive();
         let renamed = self.place.files.rename(&self.log.unfinished(), &path);
         renamed.map_err(|error| LogError::io("name", &path, error))?;
-        self.next = batch.base() + batch.bytes();
         self.files.push((batch.base(), batch.bytes()));
         self.count_files();
         Ok(())
@@ -404,7 +407,6 @@ impl Gatherer {
         let switched = self.apply(Switches {
             journal: self.log.journal,
             segment: Position(batch.base()),
-            end: Position(batch.base() + batch.bytes()),
             rows,
             gone: Vec::new(),
         })?;

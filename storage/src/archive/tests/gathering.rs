@@ -622,6 +622,35 @@ fn a_position_is_never_given_twice() {
     assert!(next > last, "{} after {}", next.display(), last.display());
 }
 
+/// Goes on until a file has its name; no row has switched.
+fn until_named(house: &House, gather: &mut Gather) -> std::path::PathBuf {
+    loop {
+        let named = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "seg");
+        if let Some(path) = house.gathered_files().into_iter().rfind(named) {
+            return path;
+        }
+        gather.step(house);
+    }
+}
+
+#[test]
+fn a_position_is_not_given_again_after_a_crash_before_rows_switch() {
+    let mut house = House::new();
+    house.interleave(5, 64);
+    house.flush();
+    let mut gather = Gather::of(&house, AT_ONCE);
+    let first = until_named(&house, &mut gather);
+    // The process dies here.
+    std::mem::forget(gather.gatherer);
+    house.open(1);
+    house.retire();
+    assert!(!first.exists(), "nobody needs it");
+    house.gather();
+    let next = house.gathered_files().pop().unwrap();
+    assert!(next > first, "{} after {}", next.display(), first.display());
+    house.assert_interleaved(5, 64);
+}
+
 impl House {
     /// Some say more.
     fn interleave_more(&mut self, actors: u64, from: u64, rounds: u64) {

@@ -52,10 +52,8 @@ pub struct SwitchRow {
 pub struct Switches {
     /// The gathered log.
     pub journal: u64,
-    /// Where the file begins and ends.
+    /// Where the file begins.
     pub segment: Position,
-    /// See `segment`.
-    pub end: Position,
     /// Rows, with the messages of the file.
     pub rows: Vec<SwitchRow>,
     /// Rows that are not to be gathered any more: they are gone, or have been gathered.
@@ -188,6 +186,16 @@ impl WriteTransaction<'_> {
         Ok(next)
     }
 
+    /// A file of the gathered log is about to have its name, and ends here: no other one ever begins before that, whatever becomes
+    /// of it.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn gathered_up_to(&mut self, end: Position) -> Result<(), DirectoryError> {
+        let before = self.view().counter(KEY_GATHERED_TO)?;
+        self.put_counter(KEY_GATHERED_TO, before.max(end.0))
+    }
+
     /// Rows say where their texts lie now: those that are as they were when their texts were read, and of which nothing was
     /// erased or cut since. All others are left alone.
     ///
@@ -195,9 +203,6 @@ impl WriteTransaction<'_> {
     /// The directory is damaged or cannot be written.
     pub fn switch_rows(&mut self, switches: &Switches) -> Result<Switched, DirectoryError> {
         let (mut switched, mut counters) = (Switched::default(), Counters::default());
-        if switches.end > Position(self.view().counter(KEY_GATHERED_TO)?) {
-            self.put_counter(KEY_GATHERED_TO, switches.end.0)?;
-        }
         if !switches.rows.is_empty() {
             counters.know(self.view(), (switches.journal, switches.segment))?;
         }
