@@ -154,12 +154,28 @@ pub struct Gatherer {
     /// Messages of a row that is listed although it is its actor's newest.
     messages_min: usize,
     batch: Option<Batch>,
-    /// Nobody may remove a file of it, because rows are about to refer to one.
-    is_expected: bool,
+    named: Option<Named>,
     /// When a file was written last, or nothing was due.
     last_ms: Option<u64>,
     /// Since when all logs have taken more than they may.
     over_since_ms: Option<u64>,
+}
+
+/// A file that has its name, or is about to get it. Nobody may remove a file meanwhile, because rows are about to refer to this one.
+struct Named {
+    base: u64,
+    held: Held,
+}
+
+/// What is known of the rows that refer to a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Held {
+    /// There are none.
+    Nothing,
+    /// [`Tallies`] know of all.
+    Known,
+    /// A transaction is under way or has failed, maybe after it was written: there may be some that nobody knows of.
+    InDoubt,
 }
 
 /// Rows that were there before there was a list of those that are due.
@@ -224,7 +240,7 @@ impl Gatherer {
             listing: if is_listed { Listing::Done } else { Listing::Behind(None) },
             messages_min: GATHER_MESSAGES_MIN,
             batch: None,
-            is_expected: false,
+            named: None,
             last_ms: None,
             over_since_ms: None,
         };
@@ -288,10 +304,27 @@ impl Gatherer {
         }
     }
 
-    /// What is held of files is said by rows alone again.
+    /// What is held of files is said by rows alone again, unless it is in doubt what they say.
     fn answer(&mut self) {
-        if std::mem::take(&mut self.is_expected) {
+        if self.named.take_if(|named| named.held != Held::InDoubt).is_some() {
             self.place.tallies.answer(self.log.journal);
+        }
+    }
+
+    /// After a transaction that has failed: finds out whether rows refer to the file.
+    fn clear_doubt(&mut self) -> Result<(), QueryError> {
+        let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
+        let (journal, segment) = (self.log.journal, Position(base));
+        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
+        self.place.tallies.apply(&held);
+        self.set_held(Held::Known);
+        self.answer();
+        Ok(())
+    }
+
+    fn set_held(&mut self, held: Held) {
+        if let Some(named) = &mut self.named {
+            named.held = held;
         }
     }
 
@@ -302,7 +335,10 @@ impl Gatherer {
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
-        let Some(mut batch) = self.batch.take() else { return self.begin(now_ms, space) };
+        let Some(mut batch) = self.batch.take() else {
+            self.clear_doubt()?;
+            return self.begin(now_ms, space);
+        };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
         self.batch = Some(batch);
@@ -393,7 +429,7 @@ impl Gatherer {
         self.write(move |t| t.gathered_up_to(Position(end)))?;
         self.next = end;
         self.place.tallies.expect(self.log.journal);
-        self.is_expected = true;
+        self.named = Some(Named { base: batch.base(), held: Held::Nothing });
         batch.published();
         let _guard = self.place.folders.exclusive();
         let renamed = self.place.files.rename(&self.log.unfinished(), &path);
@@ -404,12 +440,14 @@ impl Gatherer {
     }
 
     fn switch(&mut self, batch: &mut Batch, rows: Vec<SwitchRow>) -> Result<(), QueryError> {
+        self.set_held(Held::InDoubt);
         let switched = self.apply(Switches {
             journal: self.log.journal,
             segment: Position(batch.base()),
             rows,
             gone: Vec::new(),
         })?;
+        self.set_held(Held::Known);
         batch.advance_switched(SWITCH_ROWS);
         self.wipe(batch.base(), &switched.erased)
     }

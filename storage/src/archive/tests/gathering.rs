@@ -651,6 +651,36 @@ fn a_position_is_not_given_again_after_a_crash_before_rows_switch() {
     house.assert_interleaved(5, 64);
 }
 
+#[test]
+fn a_file_stays_while_nobody_knows_whether_rows_have_switched() {
+    let mut house = House::new();
+    house.interleave(5, 64);
+    house.flush();
+    let mut gather = Gather::of(&house, AT_ONCE);
+    let path = until_named(&house, &mut gather);
+    house.directory.lose_outcomes(true);
+    for _ in 0..3 {
+        gather.gatherer.step(&mut gather.source, house.now_ms, Space::ENDLESS).unwrap_err();
+        house.retire();
+        assert!(path.exists(), "rows refer to it");
+    }
+    house.directory.lose_outcomes(false);
+    house.retire();
+    assert!(path.exists() && house.gathered_rows(ActorId::user(3)) == (1, 1));
+    gather.run(&house);
+    house.retire();
+    house.assert_interleaved(5, 64);
+    // All is known again: what nobody needs goes.
+    for actor in 1..=5 {
+        run_inline(&house.directory, Box::new(move |t| t.purge_archive(ActorId::user(actor)))).unwrap();
+    }
+    let sweep = Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 99, rows_max: 999 };
+    let swept = run_inline(&house.directory, Box::new(move |t| t.sweep_archive(&sweep))).unwrap();
+    house.tallies.apply(&swept.segments);
+    house.retire();
+    assert!(house.gathered_files().is_empty());
+}
+
 impl House {
     /// Some say more.
     fn interleave_more(&mut self, actors: u64, from: u64, rounds: u64) {

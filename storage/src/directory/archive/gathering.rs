@@ -117,6 +117,12 @@ impl Directory {
     pub fn archive_gathered_to(&self) -> Result<(Position, bool), DirectoryError> {
         self.read(|view| Ok((Position(view.counter(KEY_GATHERED_TO)?), view.counter(KEY_LISTED)? != 0)))
     }
+
+    /// Has commits reported as failed that are not.
+    #[cfg(test)]
+    pub(crate) fn lose_outcomes(&self, is_lost: bool) {
+        self.0.lose_outcomes.store(is_lost, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<ToGather, &'static str> {
@@ -304,6 +310,21 @@ impl WriteTransaction<'_> {
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
         counters.drop_before(self.view(), journal, before)?;
+        counters.write(self)
+    }
+
+    /// What rows hold of a file of the gathered log, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction has
+    /// failed, and nobody knows whether it was written all the same.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn held_of_gathered(
+        &mut self,
+        journal: u64,
+        segment: Position,
+    ) -> Result<Vec<SegmentHeld>, DirectoryError> {
+        let mut counters = Counters::default();
+        counters.know(self.view(), (journal, segment))?;
         counters.write(self)
     }
 
