@@ -420,8 +420,9 @@ impl Gatherer {
 
     /// The file has its name from now on. Nobody removes it before its rows have switched.
     fn publish(&mut self, batch: &mut Batch) -> Result<(), QueryError> {
-        let lost = batch.lose_erased(&self.place.directory, self.log.journal)?;
-        self.metrics.erased.fetch_add(lost, Ordering::Relaxed);
+        let lost = batch.lost(&self.place.directory)?;
+        let wiped = batch.wipe(&lost, self.log.journal);
+        self.metrics.erased.fetch_add(wiped, Ordering::Relaxed);
         let path = self.log.folder.join(file_name(batch.base()));
         batch.close().map_err(|error| LogError::io("write", &path, error))?;
         // First: where it lies is never given again, also when it is gone after a crash.
@@ -431,12 +432,23 @@ impl Gatherer {
         self.place.tallies.expect(self.log.journal);
         self.named = Some(Named { base: batch.base(), held: Held::Nothing });
         batch.published();
-        let _guard = self.place.folders.exclusive();
-        let renamed = self.place.files.rename(&self.log.unfinished(), &path);
-        renamed.map_err(|error| LogError::io("name", &path, error))?;
+        {
+            let _guard = self.place.folders.exclusive();
+            let renamed = self.place.files.rename(&self.log.unfinished(), &path);
+            renamed.map_err(|error| LogError::io("name", &path, error))?;
+        }
         self.files.push((batch.base(), batch.bytes()));
         self.count_files();
-        Ok(())
+        self.lose_last(batch)
+    }
+
+    /// Whoever has gone through all files for an erasure did so before this one had its name, or finds it: what was erased until now
+    /// leaves it here.
+    fn lose_last(&self, batch: &mut Batch) -> Result<(), QueryError> {
+        let lost = batch.lost(&self.place.directory)?;
+        let positions: Vec<Position> = lost.iter().map(|text| text.position).collect();
+        self.metrics.erased.fetch_add(positions.len() as u64, Ordering::Relaxed);
+        self.wipe(batch.base(), &positions)
     }
 
     fn switch(&mut self, batch: &mut Batch, rows: Vec<SwitchRow>) -> Result<(), QueryError> {

@@ -1,5 +1,7 @@
 //! Texts of an actor come to lie together.
 
+mod faults;
+
 use super::*;
 use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
 use crate::archive::rebuild::rebuild;
@@ -620,65 +622,6 @@ fn a_position_is_never_given_twice() {
     house.gather();
     let next = house.gathered_files().pop().unwrap();
     assert!(next > last, "{} after {}", next.display(), last.display());
-}
-
-/// Goes on until a file has its name; no row has switched.
-fn until_named(house: &House, gather: &mut Gather) -> std::path::PathBuf {
-    loop {
-        let named = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "seg");
-        if let Some(path) = house.gathered_files().into_iter().rfind(named) {
-            return path;
-        }
-        gather.step(house);
-    }
-}
-
-#[test]
-fn a_position_is_not_given_again_after_a_crash_before_rows_switch() {
-    let mut house = House::new();
-    house.interleave(5, 64);
-    house.flush();
-    let mut gather = Gather::of(&house, AT_ONCE);
-    let first = until_named(&house, &mut gather);
-    // The process dies here.
-    std::mem::forget(gather.gatherer);
-    house.open(1);
-    house.retire();
-    assert!(!first.exists(), "nobody needs it");
-    house.gather();
-    let next = house.gathered_files().pop().unwrap();
-    assert!(next > first, "{} after {}", next.display(), first.display());
-    house.assert_interleaved(5, 64);
-}
-
-#[test]
-fn a_file_stays_while_nobody_knows_whether_rows_have_switched() {
-    let mut house = House::new();
-    house.interleave(5, 64);
-    house.flush();
-    let mut gather = Gather::of(&house, AT_ONCE);
-    let path = until_named(&house, &mut gather);
-    house.directory.lose_outcomes(true);
-    for _ in 0..3 {
-        gather.gatherer.step(&mut gather.source, house.now_ms, Space::ENDLESS).unwrap_err();
-        house.retire();
-        assert!(path.exists(), "rows refer to it");
-    }
-    house.directory.lose_outcomes(false);
-    house.retire();
-    assert!(path.exists() && house.gathered_rows(ActorId::user(3)) == (1, 1));
-    gather.run(&house);
-    house.retire();
-    house.assert_interleaved(5, 64);
-    // All is known again: what nobody needs goes.
-    for actor in 1..=5 {
-        run_inline(&house.directory, Box::new(move |t| t.purge_archive(ActorId::user(actor)))).unwrap();
-    }
-    let sweep = Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 99, rows_max: 999 };
-    let swept = run_inline(&house.directory, Box::new(move |t| t.sweep_archive(&sweep))).unwrap();
-    house.tallies.apply(&swept.segments);
-    house.retire();
-    assert!(house.gathered_files().is_empty());
 }
 
 impl House {

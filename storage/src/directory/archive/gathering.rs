@@ -45,6 +45,8 @@ pub struct SwitchRow {
     pub is_whole: bool,
     /// Which of its messages have their texts in the new file: a bit for each, the first one the lowest.
     pub copied: u64,
+    /// It is not to switch, because some texts have left the new file again. It is looked at whether more have to.
+    pub is_hit: bool,
 }
 
 /// Rows that are to say where their texts lie now.
@@ -230,10 +232,10 @@ impl WriteTransaction<'_> {
         counters: &mut Counters,
         switched: &mut Switched,
     ) -> Result<bool, DirectoryError> {
-        let SwitchRow { old, new, is_whole, copied } = row;
+        let SwitchRow { old, new, is_whole, copied, .. } = row;
         let key = key(old.actor.raw(), old.first.0);
         let mut state = self.view().archive_state(old.actor)?;
-        let is_hit = self.erased_meanwhile(row, &state, switched)?;
+        let is_hit = self.erased_meanwhile(row, &state, switched)? || row.is_hit;
         let found = self.view().get(Table::Archive, &key)?;
         let is_same = found.is_some_and(|found| found == encode_row(&key, old));
         let is_gathered = match found {
