@@ -12,7 +12,7 @@
 //! The file has its name before the first row says that its texts are there, and the logs lose nothing before all do. Rows switch
 //! only if they are as they were when their texts were read, and nothing of them was erased or cut meanwhile; what was is taken
 //! out of the file at once, and is due to be erased once more. A crash leaves a file without a name, which is removed; a file that
-//! nobody holds, which is removed as any sealed segment is; or rows that have not switched yet, which are still listed.
+//! nobody holds, which is removed at the next start, as it is at once when it is given up; or rows that have not switched yet, which are still listed.
 //!
 //! | module | what |
 //! |---|---|
@@ -230,7 +230,7 @@ impl Gatherer {
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
-        let gatherer = Self {
+        let mut gatherer = Self {
             place,
             log,
             settings,
@@ -244,7 +244,9 @@ impl Gatherer {
             last_ms: None,
             over_since_ms: None,
         };
-        gatherer.count_files();
+        // What a crash has left between its name and its rows.
+        let (tallies, journal) = (gatherer.place.tallies.clone(), gatherer.log.journal);
+        gatherer.remove_unheld(&|base| !tallies.needs(journal, Position(base)));
         Ok(gatherer)
     }
 
@@ -296,12 +298,23 @@ impl Gatherer {
 
     /// Lets go of what is under way: it is begun anew.
     pub fn give_up(&mut self) {
-        let was_unfinished = self.batch.take().is_some_and(|batch| !batch.is_published());
-        self.answer();
-        if was_unfinished {
-            // What is left is removed with the next one, or at the start.
-            let _ = self.place.files.remove(&self.log.unfinished());
+        self.batch = None;
+        if let Some(Named { base, held: Held::Nothing }) = self.named {
+            self.remove_unheld(&|of| of == base);
         }
+        self.answer();
+        // Also after a panic, which has left no batch. What cannot be removed goes with the next one, or at the start.
+        let _ = self.place.files.remove(&self.log.unfinished());
+    }
+
+    /// Removes files to which no row refers, at once: nobody can say of a text in them whether it was erased. One that cannot be
+    /// removed goes later, as any that nobody needs.
+    fn remove_unheld(&mut self, is_unheld: &dyn Fn(u64) -> bool) {
+        let _guard = self.place.folders.exclusive();
+        let (files, folder) = (&*self.place.files, &self.log.folder);
+        let remove = |base: u64| is_unheld(base) && files.remove(&folder.join(file_name(base))).is_ok();
+        self.files.retain(|(base, _)| !remove(*base));
+        self.count_files();
     }
 
     /// What is held of files is said by rows alone again, unless it is in doubt what they say.
@@ -432,12 +445,12 @@ impl Gatherer {
         self.place.tallies.expect(self.log.journal);
         self.named = Some(Named { base: batch.base(), held: Held::Nothing });
         batch.published();
+        self.files.push((batch.base(), batch.bytes()));
         {
             let _guard = self.place.folders.exclusive();
             let renamed = self.place.files.rename(&self.log.unfinished(), &path);
             renamed.map_err(|error| LogError::io("name", &path, error))?;
         }
-        self.files.push((batch.base(), batch.bytes()));
         self.count_files();
         self.lose_last(batch)
     }

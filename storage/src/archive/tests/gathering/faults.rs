@@ -32,9 +32,9 @@ fn a_position_is_not_given_again_after_a_crash_before_rows_switch() {
     // The process dies here.
     std::mem::forget(gather.gatherer);
     house.open(1);
-    house.retire();
+    let mut gather = Gather::of(&house, AT_ONCE);
     assert!(!first.exists(), "nobody needs it");
-    house.gather();
+    gather.run(&house);
     let next = house.gathered_files().pop().unwrap();
     assert!(next > first, "{} after {}", next.display(), first.display());
     house.assert_interleaved(5, 64);
@@ -208,4 +208,33 @@ fn what_is_erased_while_a_file_gets_its_name_leaves_it() {
     gather.run(&house);
     assert_eq!(house.gathered_rows(BEN).0, 1);
     assert_eq!(house.texts(house.query(BEN))[7], "tombstone");
+}
+
+#[test]
+fn a_file_that_is_given_up_before_rows_switch_is_removed_at_once() {
+    let (house, _, mut gather) = seventy();
+    let path = until_named(&house, &mut gather);
+    gather.gatherer.give_up();
+    assert!(!path.exists() && house.gathered_files().is_empty());
+    gather.run(&house);
+    let path = house.gathered_files().pop().unwrap();
+    assert_eq!(house.gathered_rows(BEN).0, 1);
+    // One that rows refer to stays.
+    gather.gatherer.give_up();
+    house.retire();
+    assert!(path.exists());
+    assert_eq!(house.texts(house.query(BEN)).len(), 70);
+}
+
+#[test]
+fn a_file_whose_naming_fails_is_nowhere_under_either_name() {
+    let (house, ..) = seventy();
+    let after = || Err(io::Error::other("the folder cannot be synced"));
+    let mut gather = Gather::on(&house, AtNaming { before: Box::new(|| ()), after: Box::new(after) });
+    let mut step = || gather.gatherer.step(&mut gather.source, house.now_ms, Space::ENDLESS);
+    while step().is_ok() {}
+    assert_eq!(house.gathered_files(), [PathBuf::new(); 0]);
+    drop(gather);
+    house.gather();
+    assert_eq!(house.gathered_rows(BEN).0, 1);
 }
