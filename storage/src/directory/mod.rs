@@ -156,6 +156,9 @@ struct Inner {
     /// Makes commits fail, as a full disk would.
     #[cfg(test)]
     fail_commits: std::sync::atomic::AtomicBool,
+    /// Has commits reported as failed that are not, as when the system has written what it could not say.
+    #[cfg(test)]
+    lose_outcomes: std::sync::atomic::AtomicBool,
 }
 
 /// What may be done to the file.

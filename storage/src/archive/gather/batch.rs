@@ -57,13 +57,14 @@ struct Planned {
     /// Those of its messages that have no text any more: a bit for each.
     textless: u64,
     is_whole: bool,
-    /// Something of it was erased meanwhile: it is looked at anew.
-    is_hit: bool,
+    /// Those of its messages whose texts were erased or cut meanwhile, and have left the file: the row does not switch, and is
+    /// gathered anew later.
+    lost: u64,
 }
 
 impl Planned {
     fn of(row: PackedRow, textless: u64) -> Self {
-        Self { row, start: 0, textless, is_whole: true, is_hit: false }
+        Self { row, start: 0, textless, is_whole: true, lost: 0 }
     }
 
     /// Its messages, and where they are to lie.
@@ -90,7 +91,8 @@ impl Planned {
         let slots: Vec<Slot> = self.slots().into_iter().map(|(_, new)| new).collect();
         let all = u64::MAX >> (64 - slots.len().clamp(1, 64));
         let new = Row { actor: self.row.actor, journal, slots }.pack();
-        SwitchRow { old: self.row.clone(), new, is_whole: self.is_whole, copied: all & !self.textless }
+        let copied = all & !self.textless & !self.lost;
+        SwitchRow { old: self.row.clone(), new, is_whole: self.is_whole, copied, is_hit: self.lost != 0 }
     }
 }
 
@@ -297,37 +299,42 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes out what was erased or cut since the rows were looked at, before anybody can know of the file. Returns how many texts
-    /// that were.
-    pub(super) fn lose_erased(&mut self, directory: &Directory, journal: u64) -> Result<u64, DirectoryError> {
+    /// What was erased or cut since this was asked last: where those texts lie, which must leave the file. Their rows do not switch.
+    pub(super) fn lost(&mut self, directory: &Directory) -> Result<Vec<Slot>, DirectoryError> {
         let rows = &self.rows;
         let lost = directory.read_archive(|view| {
             let mut lost = Vec::new();
             for (at, planned) in rows.iter().enumerate() {
-                let now = textless(view, &planned.row)?.unwrap_or(u64::MAX);
-                if now & !planned.textless != 0 {
+                let all = u64::MAX >> (64 - planned.row.messages().clamp(1, 64));
+                let now = textless(view, &planned.row)?.unwrap_or(all) & !planned.textless & !planned.lost;
+                if now != 0 {
                     lost.push((at, now));
                 }
             }
             Ok(lost)
         })?;
-        let Some(map) = &mut self.map else { return Ok(0) };
-        let mut texts = 0;
+        let mut texts = Vec::new();
         for (row, now) in lost {
-            self.rows[row].is_hit = true;
-            for (at, (_, new)) in self.rows[row].slots().into_iter().enumerate() {
-                if now >> at & 1 == 0 || !self.rows[row].has_text(at) {
-                    continue;
-                }
-                let from = (new.position.0 - self.base) as usize;
-                let mut record = map.bytes()[from..from + new.text_bytes() as usize].to_vec();
-                texts += erase::wipe(&mut record, journal, new.position, &[new.position]) as u64;
-                map.write(from, &record);
-                let from = from as u64 / PAGE_BYTES * PAGE_BYTES;
-                self.synced = self.synced.min(from as usize);
-            }
+            self.rows[row].lost |= now;
+            let slots = self.rows[row].slots().into_iter().enumerate();
+            texts.extend(slots.filter(|(at, _)| now >> at & 1 == 1).map(|(_, (_, new))| new));
         }
         Ok(texts)
+    }
+
+    /// Takes texts out of the file before it has its name. Returns how many were there.
+    pub(super) fn wipe(&mut self, texts: &[Slot], journal: u64) -> u64 {
+        let Some(map) = &mut self.map else { return 0 };
+        let mut wiped = 0;
+        for text in texts {
+            let from = (text.position.0 - self.base) as usize;
+            let mut record = map.bytes()[from..from + text.text_bytes() as usize].to_vec();
+            wiped += erase::wipe(&mut record, journal, text.position, &[text.position]) as u64;
+            map.write(from, &record);
+            let from = from as u64 / PAGE_BYTES * PAGE_BYTES;
+            self.synced = self.synced.min(from as usize);
+        }
+        wiped
     }
 
     /// The file is on the disk, and nothing is written to it any more.
@@ -341,8 +348,7 @@ impl Batch {
 
     /// The rows that switch next.
     pub(super) fn to_switch(&self, journal: u64, max: usize) -> Vec<SwitchRow> {
-        let next = self.rows.iter().skip(self.switched).take(max);
-        next.filter(|planned| !planned.is_hit).map(|planned| planned.switch(journal)).collect()
+        self.rows.iter().skip(self.switched).take(max).map(|planned| planned.switch(journal)).collect()
     }
 
     pub(super) fn advance_switched(&mut self, rows: usize) {

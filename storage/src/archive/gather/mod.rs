@@ -12,7 +12,7 @@
 //! The file has its name before the first row says that its texts are there, and the logs lose nothing before all do. Rows switch
 //! only if they are as they were when their texts were read, and nothing of them was erased or cut meanwhile; what was is taken
 //! out of the file at once, and is due to be erased once more. A crash leaves a file without a name, which is removed; a file that
-//! nobody holds, which is removed as any sealed segment is; or rows that have not switched yet, which are still listed.
+//! nobody holds, which is removed at the next start, as it is at once when it is given up; or rows that have not switched yet, which are still listed.
 //!
 //! | module | what |
 //! |---|---|
@@ -139,8 +139,7 @@ pub struct Gatherer {
     /// Messages of a row that is listed although it is its actor's newest.
     messages_min: usize,
     batch: Option<Batch>,
-    /// Nobody may remove a file of it, because rows are about to refer to one.
-    is_expected: bool,
+    named: Option<Named>,
     /// When a file was written last, or nothing was due.
     last_ms: Option<u64>,
     room: Room,
@@ -148,6 +147,23 @@ pub struct Gatherer {
     is_reconciled: bool,
     /// Bytes that were copied since [`Gatherer::take_copied`].
     copied_bytes: u64,
+}
+
+/// A file that has its name, or is about to get it. Nobody may remove a file meanwhile, because rows are about to refer to this one.
+struct Named {
+    base: u64,
+    held: Held,
+}
+
+/// What is known of the rows that refer to a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Held {
+    /// There are none.
+    Nothing,
+    /// [`Tallies`] know of all.
+    Known,
+    /// A transaction is under way or has failed, maybe after it was written: there may be some that nobody knows of.
+    InDoubt,
 }
 
 /// Rows that were there before there was a list of those that are due.
@@ -202,7 +218,7 @@ impl Gatherer {
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
-        let gatherer = Self {
+        let mut gatherer = Self {
             place,
             log,
             settings,
@@ -212,13 +228,15 @@ impl Gatherer {
             listing: if is_listed { Listing::Done } else { Listing::Behind(None) },
             messages_min: GATHER_MESSAGES_MIN,
             batch: None,
-            is_expected: false,
+            named: None,
             last_ms: None,
             room: Room::default(),
             is_reconciled: false,
             copied_bytes: 0,
         };
-        gatherer.count_files();
+        // What a crash has left between its name and its rows.
+        let (tallies, journal) = (gatherer.place.tallies.clone(), gatherer.log.journal);
+        gatherer.remove_unheld(&|base| !tallies.needs(journal, Position(base)));
         Ok(gatherer)
     }
 
@@ -276,18 +294,46 @@ impl Gatherer {
 
     /// Lets go of what is under way: it is begun anew.
     pub fn give_up(&mut self) {
-        let was_unfinished = self.batch.take().is_some_and(|batch| !batch.is_published());
+        self.batch = None;
+        if let Some(Named { base, held: Held::Nothing }) = self.named {
+            self.remove_unheld(&|of| of == base);
+        }
         self.answer();
-        if was_unfinished {
-            // What is left is removed with the next one, or at the start.
-            let _ = self.place.files.remove(&self.log.unfinished());
+        // Also after a panic, which has left no batch. What cannot be removed goes with the next one, or at the start.
+        let _ = self.place.files.remove(&self.log.unfinished());
+    }
+
+    /// Removes files to which no row refers, at once: nobody can say of a text in them whether it was erased. One that cannot be
+    /// removed goes later, as any that nobody needs.
+    fn remove_unheld(&mut self, is_unheld: &dyn Fn(u64) -> bool) {
+        let _guard = self.place.folders.exclusive();
+        let (files, folder) = (&*self.place.files, &self.log.folder);
+        let remove = |base: u64| is_unheld(base) && files.remove(&folder.join(file_name(base))).is_ok();
+        self.files.retain(|(base, _)| !remove(*base));
+        self.count_files();
+    }
+
+    /// What is held of files is said by rows alone again, unless it is in doubt what they say.
+    fn answer(&mut self) {
+        if self.named.take_if(|named| named.held != Held::InDoubt).is_some() {
+            self.place.tallies.answer(self.log.journal);
         }
     }
 
-    /// What is held of files is said by rows alone again.
-    fn answer(&mut self) {
-        if std::mem::take(&mut self.is_expected) {
-            self.place.tallies.answer(self.log.journal);
+    /// After a transaction that has failed: finds out whether rows refer to the file.
+    fn clear_doubt(&mut self) -> Result<(), QueryError> {
+        let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
+        let (journal, segment) = (self.log.journal, Position(base));
+        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
+        self.place.tallies.apply(&held);
+        self.set_held(Held::Known);
+        self.answer();
+        Ok(())
+    }
+
+    fn set_held(&mut self, held: Held) {
+        if let Some(named) = &mut self.named {
+            named.held = held;
         }
     }
 
@@ -298,7 +344,10 @@ impl Gatherer {
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
-        let Some(mut batch) = self.batch.take() else { return self.begin(now_ms, space) };
+        let Some(mut batch) = self.batch.take() else {
+            self.clear_doubt()?;
+            return self.begin(now_ms, space);
+        };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
         self.batch = Some(batch);
@@ -393,30 +442,46 @@ impl Gatherer {
 
     /// The file has its name from now on. Nobody removes it before its rows have switched.
     fn publish(&mut self, batch: &mut Batch) -> Result<(), QueryError> {
-        let lost = batch.lose_erased(&self.place.directory, self.log.journal)?;
-        self.metrics.erased.fetch_add(lost, Ordering::Relaxed);
+        let lost = batch.lost(&self.place.directory)?;
+        let wiped = batch.wipe(&lost, self.log.journal);
+        self.metrics.erased.fetch_add(wiped, Ordering::Relaxed);
         let path = self.log.folder.join(file_name(batch.base()));
         batch.close().map_err(|error| LogError::io("write", &path, error))?;
+        // First: where it lies is never given again, also when it is gone after a crash.
+        let end = batch.base() + batch.bytes();
+        self.write(move |t| t.gathered_up_to(Position(end)))?;
+        self.next = end;
         self.place.tallies.expect(self.log.journal);
-        self.is_expected = true;
+        self.named = Some(Named { base: batch.base(), held: Held::Nothing });
         batch.published();
-        let _guard = self.place.folders.exclusive();
-        let renamed = self.place.files.rename(&self.log.unfinished(), &path);
-        renamed.map_err(|error| LogError::io("name", &path, error))?;
-        self.next = batch.base() + batch.bytes();
         self.files.push((batch.base(), batch.bytes()));
+        {
+            let _guard = self.place.folders.exclusive();
+            let renamed = self.place.files.rename(&self.log.unfinished(), &path);
+            renamed.map_err(|error| LogError::io("name", &path, error))?;
+        }
         self.count_files();
-        Ok(())
+        self.lose_last(batch)
+    }
+
+    /// Whoever has gone through all files for an erasure did so before this one had its name, or finds it: what was erased until now
+    /// leaves it here.
+    fn lose_last(&self, batch: &mut Batch) -> Result<(), QueryError> {
+        let lost = batch.lost(&self.place.directory)?;
+        let positions: Vec<Position> = lost.iter().map(|text| text.position).collect();
+        self.metrics.erased.fetch_add(positions.len() as u64, Ordering::Relaxed);
+        self.wipe(batch.base(), &positions)
     }
 
     fn switch(&mut self, batch: &mut Batch, rows: Vec<SwitchRow>) -> Result<(), QueryError> {
+        self.set_held(Held::InDoubt);
         let switched = self.apply(Switches {
             journal: self.log.journal,
             segment: Position(batch.base()),
-            end: Position(batch.base() + batch.bytes()),
             rows,
             gone: Vec::new(),
         })?;
+        self.set_held(Held::Known);
         batch.advance_switched(SWITCH_ROWS);
         self.wipe(batch.base(), &switched.erased)
     }

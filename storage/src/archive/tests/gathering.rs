@@ -1,12 +1,14 @@
 //! Texts of an actor come to lie together.
 
+mod faults;
+
 use super::*;
 use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
 use crate::archive::rebuild::rebuild;
 use crate::archive::segments::Source;
 use crate::data;
 use crate::directory::Sweep;
-use crate::log::{LogError, gathered_journal, retire_sealed, sealed_journals, verify};
+use crate::log::{LogError, backup, gathered_journal, retire_sealed, sealed_journals, verify};
 use crate::pace::Pace;
 
 /// Everything that is due is gathered, in one file.
@@ -688,6 +690,40 @@ fn a_gathered_file_is_verified_with_the_logs() {
         (verified.damage.len(), verified.damage[0].offset, verified.gathered.records),
         (1, 128, records - 1)
     );
+}
+
+#[test]
+fn a_backup_of_a_damaged_gathered_file_has_all_of_it() {
+    use std::os::unix::fs::FileExt;
+    let mut house = House::with(Settings::default(), 2);
+    house.interleave(10, 70);
+    house.flush();
+    house.open(1);
+    house.gather();
+    // A file of the gathered log, and one of a log of an earlier number of workers.
+    let log = house.folder.path().join("log");
+    let mut damaged = house.gathered_files();
+    let folders = journal_folders(&log).unwrap();
+    let sealed = sealed_journals(&log).unwrap();
+    for (id, folder) in folders {
+        if sealed.contains(&id) && id != house.gathered() {
+            let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+            paths.retain(|path| path.extension().is_some_and(|end| end == "seg"));
+            paths.sort();
+            damaged.extend(paths);
+        }
+    }
+    assert!(damaged.len() >= 3, "{damaged:?}");
+    for path in &damaged {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"damaged", 128 + 70).unwrap();
+    }
+    let to = tempfile::tempdir().unwrap();
+    backup(&log, to.path()).unwrap();
+    for path in &damaged {
+        let copy = to.path().join(path.strip_prefix(&log).unwrap());
+        assert!(std::fs::read(path).unwrap() == std::fs::read(&copy).unwrap(), "{}", copy.display());
+    }
 }
 
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {

@@ -45,6 +45,8 @@ pub struct SwitchRow {
     pub is_whole: bool,
     /// Which of its messages have their texts in the new file: a bit for each, the first one the lowest.
     pub copied: u64,
+    /// It is not to switch, because some texts have left the new file again. It is looked at whether more have to.
+    pub is_hit: bool,
 }
 
 /// Rows that are to say where their texts lie now.
@@ -52,10 +54,8 @@ pub struct SwitchRow {
 pub struct Switches {
     /// The gathered log.
     pub journal: u64,
-    /// Where the file begins and ends.
+    /// Where the file begins.
     pub segment: Position,
-    /// See `segment`.
-    pub end: Position,
     /// Rows, with the messages of the file.
     pub rows: Vec<SwitchRow>,
     /// Rows that are not to be gathered any more: they are gone, or have been gathered.
@@ -118,6 +118,12 @@ impl Directory {
     /// The directory cannot be read or is damaged.
     pub fn archive_gathered_to(&self) -> Result<(Position, bool), DirectoryError> {
         self.read(|view| Ok((Position(view.counter(KEY_GATHERED_TO)?), view.counter(KEY_LISTED)? != 0)))
+    }
+
+    /// Has commits reported as failed that are not.
+    #[cfg(test)]
+    pub(crate) fn lose_outcomes(&self, is_lost: bool) {
+        self.0.lose_outcomes.store(is_lost, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -189,6 +195,16 @@ impl WriteTransaction<'_> {
         Ok(next)
     }
 
+    /// A file of the gathered log is about to have its name, and ends here: no other one ever begins before that, whatever becomes
+    /// of it.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn gathered_up_to(&mut self, end: Position) -> Result<(), DirectoryError> {
+        let before = self.view().counter(KEY_GATHERED_TO)?;
+        self.put_counter(KEY_GATHERED_TO, before.max(end.0))
+    }
+
     /// Rows say where their texts lie now: those that are as they were when their texts were read, and of which nothing was
     /// erased or cut since. All others are left alone.
     ///
@@ -196,9 +212,6 @@ impl WriteTransaction<'_> {
     /// The directory is damaged or cannot be written.
     pub fn switch_rows(&mut self, switches: &Switches) -> Result<Switched, DirectoryError> {
         let (mut switched, mut counters) = (Switched::default(), Counters::default());
-        if switches.end > Position(self.view().counter(KEY_GATHERED_TO)?) {
-            self.put_counter(KEY_GATHERED_TO, switches.end.0)?;
-        }
         if !switches.rows.is_empty() {
             counters.know(self.view(), (switches.journal, switches.segment))?;
         }
@@ -220,10 +233,10 @@ impl WriteTransaction<'_> {
         counters: &mut Counters,
         switched: &mut Switched,
     ) -> Result<bool, DirectoryError> {
-        let SwitchRow { old, new, is_whole, copied } = row;
+        let SwitchRow { old, new, is_whole, copied, .. } = row;
         let key = key(old.actor.raw(), old.first.0);
         let mut state = self.view().archive_state(old.actor)?;
-        let is_hit = self.erased_meanwhile(row, &state, switched)?;
+        let is_hit = self.erased_meanwhile(row, &state, switched)? || row.is_hit;
         let found = self.view().get(Table::Archive, &key)?;
         let is_same = found.is_some_and(|found| found == encode_row(&key, old));
         let is_gathered = match found {
@@ -300,6 +313,21 @@ impl WriteTransaction<'_> {
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
         counters.drop_before(self.view(), journal, before)?;
+        counters.write(self)
+    }
+
+    /// What rows hold of a file of the gathered log, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction has
+    /// failed, and nobody knows whether it was written all the same.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn held_of_gathered(
+        &mut self,
+        journal: u64,
+        segment: Position,
+    ) -> Result<Vec<SegmentHeld>, DirectoryError> {
+        let mut counters = Counters::default();
+        counters.know(self.view(), (journal, segment))?;
         counters.write(self)
     }
 
