@@ -29,6 +29,15 @@ impl GatheredLog {
         self.folder.join(UNFINISHED)
     }
 
+    fn remove_unfinished(&self, files: &dyn Files) -> Result<(), LogError> {
+        let names = files.list(&self.folder).map_err(|error| LogError::io("read", &self.folder, error))?;
+        for name in names.iter().filter(|name| name.starts_with(UNFINISHED) || name.ends_with(PARTIAL)) {
+            let path = self.folder.join(name);
+            files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
     /// Where its files begin, in order.
     ///
     /// # Errors
@@ -58,12 +67,18 @@ pub(crate) fn make_gathered(
         None => layout.make_gathered(files, folder, random_id()?)?,
     };
     let log = GatheredLog { journal: log.log_id, folder: log.folder(folder) };
-    let names = files.list(&log.folder).map_err(|error| LogError::io("read", &log.folder, error))?;
-    for name in names.iter().filter(|name| name.starts_with(UNFINISHED) || name.ends_with(PARTIAL)) {
-        let path = log.folder.join(name);
-        files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
-    }
+    log.remove_unfinished(files)?;
     Ok(log)
+}
+
+/// Removes what was being written to the gathered log, if there is one: whether anything is gathered from now on or not, nobody
+/// would ever take an erased text out of it.
+///
+/// # Errors
+/// The folder of the gathered log cannot be read, or the file cannot be removed.
+pub(super) fn remove_unfinished(files: &dyn Files, folder: &Path, layout: &Layout) -> Result<(), LogError> {
+    let log = layout.gathered().map(|log| GatheredLog { journal: log.log_id, folder: log.folder(folder) });
+    log.map_or(Ok(()), |log| log.remove_unfinished(files))
 }
 
 /// The id of the gathered log of a folder; `None`: nothing was ever gathered there.

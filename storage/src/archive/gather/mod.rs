@@ -12,7 +12,8 @@
 //! The file has its name before the first row says that its texts are there, and the logs lose nothing before all do. Rows switch
 //! only if they are as they were when their texts were read, and nothing of them was erased or cut meanwhile; what was is taken
 //! out of the file at once, and is due to be erased once more. A crash leaves a file without a name, which is removed; a file that
-//! nobody holds, which is removed at the next start, as it is at once when it is given up; or rows that have not switched yet, which are still listed.
+//! nobody holds, which is removed at the next start, as it is at once when it is given up; or rows that have not switched yet,
+//! which are still listed.
 //!
 //! | module | what |
 //! |---|---|

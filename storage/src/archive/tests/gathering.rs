@@ -277,7 +277,7 @@ fn doing_is_seen(house: &mut House) {
     house.go_through(0);
     let mut reader = house.reader();
     let (journal, mut from) = (house.gathered(), Position(0));
-    while let Some((next, _)) = reader.erase_sealed(journal, from).unwrap() {
+    while let Some((next, _)) = reader.erase_sealed(journal, from..Position(u64::MAX)).unwrap() {
         from = next;
     }
     assert!(!house.has_on_disk("<70 to Ben>"), "it was erased");
@@ -339,7 +339,7 @@ fn what_was_erased_before_is_not_copied_and_keeps_its_place() {
     // And what is erased later leaves the gathered log as it leaves any other.
     [ANNA, BEN].iter().for_each(|actor| house.erase(*actor, ids[8]));
     house.go_through(0);
-    let erased = house.reader().erase_sealed(house.gathered(), Position(0)).unwrap();
+    let erased = house.reader().erase_sealed(house.gathered(), Position(0)..Position(u64::MAX)).unwrap();
     assert_eq!(erased.map(|(_, texts)| texts), Some(2));
     assert!(!house.has_on_disk("<8 to Ben>"));
 }
@@ -724,6 +724,29 @@ fn a_backup_of_a_damaged_gathered_file_has_all_of_it() {
         let copy = to.path().join(path.strip_prefix(&log).unwrap());
         assert!(std::fs::read(path).unwrap() == std::fs::read(&copy).unwrap(), "{}", copy.display());
     }
+}
+
+#[test]
+fn a_pass_for_erased_texts_ends_although_more_is_gathered_meanwhile() {
+    let mut house = House::new();
+    house.interleave(10, 70);
+    house.flush();
+    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
+    let mut gather = Gather::of(&house, small);
+    gather.run(&house);
+    let journal = house.gathered();
+    let mut reader = house.reader();
+    let (files, until) = reader.files(journal).unwrap();
+    assert!(files >= 3, "{files} files");
+    let (mut from, mut looked_at) = (Position(0), 0);
+    while let Some((next, _)) = reader.erase_sealed(journal, from..until).unwrap() {
+        (from, looked_at) = (next, looked_at + 1);
+        house.interleave_more(10, looked_at * 70, 70);
+        house.flush();
+        gather.run(&house);
+        assert!(looked_at <= 100, "it does not end");
+    }
+    assert_eq!((looked_at, reader.files(journal).unwrap().0 > 2 * files), (files as u64, true));
 }
 
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {

@@ -233,8 +233,21 @@ fn a_file_whose_naming_fails_is_nowhere_under_either_name() {
     let mut gather = Gather::on(&house, AtNaming { before: Box::new(|| ()), after: Box::new(after) });
     let mut step = || gather.gatherer.step(&mut gather.source, house.now_ms, Space::ENDLESS);
     while step().is_ok() {}
-    assert_eq!(house.gathered_files(), [PathBuf::new(); 0]);
+    assert_eq!(house.gathered_files(), Vec::<PathBuf>::new());
     drop(gather);
     house.gather();
     assert_eq!(house.gathered_rows(BEN).0, 1);
+}
+
+#[test]
+fn an_unfinished_file_goes_at_the_next_start_although_nothing_is_gathered() {
+    let (mut house, _, mut gather) = seventy();
+    while !house.has_gathered("<7 to Ben>") {
+        gather.step(&house);
+    }
+    // The process dies here.
+    std::mem::forget(gather.gatherer);
+    assert_eq!(house.gathered_files().len(), 1);
+    house.open(1);
+    assert_eq!(house.gathered_files(), Vec::<PathBuf>::new());
 }
