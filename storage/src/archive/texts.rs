@@ -158,15 +158,16 @@ pub(super) fn each_text(
     source: &mut dyn Source,
     (actors, batch): (&[ActorId], &[Candidate]),
     tell: &mut TellText<'_>,
-) -> Result<(), LogError> {
-    let texts = Texts::read(source, batch, &HashMap::new(), &mut Cost::default())?;
+) -> Result<u64, LogError> {
+    let mut cost = Cost::default();
+    let texts = Texts::read(source, batch, &HashMap::new(), &mut cost)?;
     for (at, (candidate, actor)) in batch.iter().zip(actors).enumerate() {
         let record = texts.places[at].and_then(|place| record_at(&texts.bytes, place, candidate, *actor));
         let record = record.filter(|record| !record.flags.has(Flags::ERASED));
         tell(at, record.map(|record| (record.time_ms, record.payload)));
     }
     texts.give_back(source);
-    Ok(())
+    Ok(cost.bytes as u64)
 }
 
 /// The record with the text of a message, if it is that.

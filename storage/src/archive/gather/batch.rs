@@ -21,10 +21,8 @@ use crate::journal::live::map::Map;
 use crate::journal::options::PAGE_BYTES;
 use crate::log::{Flags, LogError, Message, Origin, Position};
 
-/// Bytes of texts that are put in order at once, and more than are copied in one step.
-const STEP_BYTES: u64 = 4 << 20;
-/// Rows whose texts are put in the order in which they lie, and then copied.
-const STEP_ROWS: usize = 512;
+/// Bytes that are copied before they go to the disk.
+const FLUSH_BYTES: u64 = 4 << 20;
 /// Pieces that are copied in one step, of 64 texts at most.
 const STEP_PIECES: usize = 8;
 /// Bytes that are read before they are written.
@@ -40,10 +38,11 @@ pub(super) struct Batch {
     /// In the order in which they came: their texts lie so, too, more or less.
     rows: Vec<Planned>,
     map: Option<Map>,
-    /// Rows whose texts have been copied, or are about to be.
-    copied: usize,
-    /// Texts that are to be copied next, the last one first.
+    is_begun: bool,
+    /// Texts that are to be copied, the last one first.
     texts: Vec<Text>,
+    /// Bytes that were copied since the last flush.
+    unflushed: u64,
     synced: usize,
     is_published: bool,
     switched: usize,
@@ -159,8 +158,9 @@ impl Batch {
             bytes,
             rows,
             map: None,
-            copied: 0,
+            is_begun: false,
             texts: Vec::new(),
+            unflushed: 0,
             synced: 0,
             is_published: false,
             switched: 0,
@@ -186,7 +186,7 @@ impl Batch {
     }
 
     pub(super) fn is_copied(&self) -> bool {
-        self.copied >= self.rows.len() && self.texts.is_empty()
+        self.is_begun && self.texts.is_empty()
     }
 
     pub(super) fn is_synced(&self) -> bool {
@@ -206,41 +206,37 @@ impl Batch {
         self.switched >= self.rows.len()
     }
 
-    /// Copies some texts: with so many reads at most, be each of them for one text alone.
-    /// Returns how many bytes that were, and whether what was put in order is done.
+    /// Copies some texts, those of all rows in the order in which they lie: what lies between them is read once. With so many reads at
+    /// most, be each of them for one text alone. Returns how many bytes were read, and whether it is time for a flush.
     pub(super) fn copy(&mut self, source: &mut dyn Source, journal: u64) -> Result<(u64, bool), LogError> {
         let Some(mut map) = self.map.take() else { return Ok((0, true)) };
         if self.texts.is_empty() {
-            self.texts = self.next_texts(&mut map, journal);
+            self.texts = self.all_texts(&mut map, journal);
             self.texts.sort_unstable_by_key(|text| Reverse((text.from.journal, text.from.slot.position)));
         }
-        let (mut copied, mut bytes) = (Ok(()), 0);
+        let (mut copied, mut read) = (Ok(0), 0);
         for _ in 0..STEP_PIECES {
             let piece = piece_of(&self.texts);
             let mut piece = self.texts.split_off(self.texts.len() - piece);
             piece.reverse();
-            bytes += piece.iter().map(|text| text.from.slot.text_bytes()).sum::<u64>();
+            self.unflushed += piece.iter().map(|text| text.from.slot.text_bytes()).sum::<u64>();
             copied = self.copy_piece(source, &piece, &mut map, journal);
+            read += *copied.as_ref().unwrap_or(&0);
             if copied.is_err() || self.texts.is_empty() {
                 break;
             }
         }
         self.map = Some(map);
-        copied.map(|()| (bytes, self.texts.is_empty()))
+        copied.map(|_| (read, self.unflushed >= FLUSH_BYTES || self.texts.is_empty()))
     }
 
-    /// What is to be copied next. Records without a text are written at once.
-    fn next_texts(&mut self, map: &mut Map, journal: u64) -> Vec<Text> {
-        let (mut texts, mut bytes) = (Vec::new(), 0);
-        let first = self.copied;
-        for (row, planned) in self.rows.iter().enumerate().skip(first).take(STEP_ROWS) {
-            if bytes >= STEP_BYTES {
-                break;
-            }
-            self.copied = row + 1;
+    /// All that is to be copied. Records without a text are written at once.
+    fn all_texts(&mut self, map: &mut Map, journal: u64) -> Vec<Text> {
+        let mut texts = Vec::with_capacity(self.rows.iter().map(|planned| planned.row.messages()).sum());
+        self.is_begun = true;
+        for (row, planned) in self.rows.iter().enumerate() {
             for (at, (old, new)) in planned.slots().into_iter().enumerate() {
                 if planned.has_text(at) {
-                    bytes += old.text_bytes();
                     let from = Candidate { journal: planned.row.journal, slot: old };
                     texts.push(Text { actor: planned.row.actor, from, to: new.position.0, row });
                 } else {
@@ -259,15 +255,15 @@ impl Batch {
         piece: &[Text],
         map: &mut Map,
         journal: u64,
-    ) -> Result<(), LogError> {
+    ) -> Result<u64, LogError> {
         let file = (journal, self.base);
         let actors: Vec<ActorId> = piece.iter().map(|text| text.actor).collect();
         let batch: Vec<Candidate> = piece.iter().map(|text| text.from).collect();
         let rows = &mut self.rows;
         let all =
             each_text(source, (&actors, &batch), &mut |at, found| piece[at].put(found, map, file, rows));
-        if all.is_ok() {
-            return Ok(());
+        if let Ok(read) = all {
+            return Ok(read);
         }
         // Something cannot be read. That holds up nobody else, so each is read by itself.
         for text in piece {
@@ -276,11 +272,12 @@ impl Batch {
                 text.put(None, map, file, rows);
             }
         }
-        Ok(())
+        Ok(PIECE_BYTES)
     }
 
     /// Has what was copied on the disk, so that the system can do without it in memory.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.unflushed = 0;
         self.map.as_ref().map_or(Ok(()), |map| map.flusher().sync(0..map.len()))
     }
 

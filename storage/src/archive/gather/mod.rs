@@ -51,8 +51,8 @@ use room::Room;
 pub use room::Space;
 pub use thread::{GatherWorld, Gathering};
 
-/// Rows of a file at most, so that what is known of them takes some MiB.
-const ROWS_MAX: usize = 8_192;
+/// Rows of a file at most, so that what is known of their texts takes ten MiB or so.
+const ROWS_MAX: usize = 2_048;
 /// Rows that switch in one transaction.
 const SWITCH_ROWS: usize = 256;
 /// Rows that are looked at in one transaction to be listed.
@@ -89,7 +89,7 @@ pub enum Stepped {
     NoRoom,
 }
 
-/// Bytes that are copied in a second at most, so that a disk has time for others. What a server stores for long is less.
+/// Bytes that are read in a second at most, with what lies between texts, so that a disk has time for others.
 pub(crate) const BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// What is counted. Read by anybody.
@@ -146,8 +146,8 @@ pub struct Gatherer {
     room: Room,
     /// No row says that its text is in a file that went.
     is_reconciled: bool,
-    /// Bytes that were copied since [`Gatherer::take_copied`].
-    copied_bytes: u64,
+    /// Bytes that were read since [`Gatherer::take_read`].
+    read_bytes: u64,
 }
 
 /// A file that has its name, or is about to get it. Nobody may remove a file meanwhile, because rows are about to refer to this one.
@@ -233,7 +233,7 @@ impl Gatherer {
             last_ms: None,
             room: Room::default(),
             is_reconciled: false,
-            copied_bytes: 0,
+            read_bytes: 0,
         };
         // What a crash has left between its name and its rows.
         let (tallies, journal) = (gatherer.place.tallies.clone(), gatherer.log.journal);
@@ -288,9 +288,9 @@ impl Gatherer {
         stepped
     }
 
-    /// Bytes that were copied since this was asked last.
-    pub(super) fn take_copied(&mut self) -> u64 {
-        std::mem::take(&mut self.copied_bytes)
+    /// Bytes that were read since this was asked last.
+    pub(super) fn take_read(&mut self) -> u64 {
+        std::mem::take(&mut self.read_bytes)
     }
 
     /// Lets go of what is under way: it is begun anew.
@@ -364,7 +364,7 @@ impl Gatherer {
     fn advance(&mut self, batch: &mut Batch, source: &mut dyn Source) -> Result<bool, QueryError> {
         if !batch.is_copied() {
             let (bytes, is_done) = batch.copy(source, self.log.journal)?;
-            self.copied_bytes += bytes;
+            self.read_bytes += bytes;
             if is_done {
                 let path = self.log.unfinished();
                 batch.flush().map_err(|error| LogError::io("write", &path, error))?;

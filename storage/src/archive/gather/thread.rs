@@ -19,7 +19,7 @@ const NAME: &str = "whimbrel-gather";
 const LOOK: Duration = Duration::from_secs(2);
 /// Time after which something that failed is tried again, or the disk is looked at for room.
 const AGAIN: Duration = Duration::from_secs(15);
-/// It rests as long as it has worked, but no longer than this; and as long as it takes to have copied no more than it may.
+/// It rests as long as it has worked, but no longer than this; and as long as it takes to have read no more than it may.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// A thread that is never idle must not keep what has been deleted on the disk either.
 const TIDY: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ fn step(gatherer: &mut Gatherer, source: &mut GatherSource, world: &dyn GatherWo
     });
     match outcome {
         Ok(Stepped::Working) => {
-            let bytes = gatherer.take_copied();
+            let bytes = gatherer.take_read();
             let least = Duration::from_micros(bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND);
             begun.elapsed().max(least).min(REST_MAX)
         }
