@@ -193,7 +193,7 @@ impl Stage<'_> {
         let gathered = || stats::numbers(&file).get("archive.gathered").copied().unwrap_or_default();
         let (began, limit) = (Instant::now(), Duration::from_secs(self.args.settle));
         let (mut last, mut moved) = (gathered(), Instant::now());
-        while began.elapsed() < limit && (moved.elapsed() < STILL || last == 0.0) {
+        while began.elapsed() < limit && (moved.elapsed() < STILL || last == 0) {
             if interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
             }
