@@ -418,8 +418,8 @@ impl Gatherer {
             self.apply(Switches { gone, ..Switches::default() })?;
         }
         let Some(mut batch) = batch else { return Ok(Stepped::Working) };
-        if !self.has_room(space, batch.bytes()) {
-            return Ok(Stepped::NoRoom);
+        if let Some(stepped) = self.room_for(space, batch.bytes())? {
+            return Ok(stepped);
         }
         let path = self.log.unfinished();
         match batch.create(&*self.place.files, &path, self.log.journal) {

@@ -1,8 +1,9 @@
 //! Room: whether a file may be made, and when the oldest goes.
 //!
 //! All workers' logs and the gathered log together may take what all logs may. A file is begun only if it fits into that beside
-//! everything else, so gathering itself is never what makes another file go; a log that grows is. On a full disk the oldest goes as
-//! well, as long as that gives room: a snapshot, or a backup under way, may hold what is removed.
+//! everything else. While the gathered log has the larger part, its oldest file goes for a new one; while the logs have, nothing is
+//! gathered, since that would take the oldest messages away of which the logs may have room yet. The oldest file goes as well when logs
+//! grow, and on a full disk, as long as that gives room: a snapshot, or a backup under way, may hold what is removed.
 
 use super::{Gatherer, Stepped};
 use crate::archive::query::QueryError;
@@ -72,12 +73,19 @@ impl Room {
 }
 
 impl Gatherer {
-    /// Whether a file of so many bytes may be begun.
-    pub(super) fn has_room(&self, space: Space, bytes: u64) -> bool {
+    /// Whether a file of so many bytes may be begun now (`None`). If not: whether the oldest has gone for it, or there is no room.
+    pub(super) fn room_for(&mut self, space: Space, bytes: u64) -> Result<Option<Stepped>, QueryError> {
+        if space.is_full || space.free_bytes.saturating_sub(space.keep_bytes) < bytes {
+            return Ok(Some(Stepped::NoRoom));
+        }
         let total = space.logs_bytes.saturating_add(self.bytes()).saturating_add(bytes);
-        !space.is_full
-            && total <= space.bytes_max
-            && space.free_bytes.saturating_sub(space.keep_bytes) >= bytes
+        if total <= space.bytes_max {
+            return Ok(None);
+        }
+        match self.files.first().copied() {
+            Some(oldest) if self.bytes() >= space.bytes_max / 2 => self.drop_oldest(oldest, space).map(Some),
+            _ => Ok(Some(Stepped::NoRoom)),
+        }
     }
 
     /// Gives up the oldest file when it is to go. `None`: there is room enough; otherwise what this step has been.
@@ -87,6 +95,11 @@ impl Gatherer {
         if !self.room.is_due(now_ms, space, (total, bytes)) {
             return Ok(self.room.since_ms.map(|_| Stepped::NoRoom));
         }
+        self.drop_oldest((oldest, bytes), space).map(Some)
+    }
+
+    /// The oldest file, which begins here and has so many bytes, goes, and what rows say of it.
+    fn drop_oldest(&mut self, (oldest, bytes): (u64, u64), space: Space) -> Result<Stepped, QueryError> {
         let before = Position(oldest + bytes);
         match self.forget_before(before) {
             Ok(()) => {}
@@ -104,7 +117,7 @@ impl Gatherer {
         let _guard = self.place.folders.exclusive();
         let is_needed = |of: u64, segment: Position| of != journal || segment >= before;
         retire_sealed_in(&*self.place.files, &self.place.root, &is_needed)?;
-        Ok(Some(Stepped::Working))
+        Ok(Stepped::Working)
     }
 
     /// Rows of files before a position are of no use any more.

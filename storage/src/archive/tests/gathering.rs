@@ -592,6 +592,30 @@ fn a_file_that_would_take_too_much_is_not_begun_and_takes_none_away() {
 }
 
 #[test]
+fn while_what_was_gathered_has_the_larger_part_the_oldest_goes_for_the_newest() {
+    let mut house = House::new();
+    house.interleave(10, 128);
+    house.flush();
+    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
+    let mut gather = Gather::of(&house, small);
+    gather.run(&house);
+    let files = house.gathered_files();
+    let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
+    house.interleave_more(10, 128, 64);
+    house.flush();
+    let tight = Space { bytes_max: bytes + 8192, ..Space::ENDLESS };
+    for _ in 0..100 {
+        gather.gatherer.step(&mut gather.source, house.now_ms, tight).unwrap();
+    }
+    let left = house.gathered_files();
+    assert!(!left.contains(&files[0]) && left.contains(&files[files.len() - 1]), "the oldest go");
+    assert!(left.last() > files.last(), "for newer ones");
+    assert_eq!(house.directory.archive_rows_to_gather().unwrap(), 0);
+    let texts = house.texts(house.query(ActorId::user(4)));
+    assert!(texts.last().unwrap().starts_with("<191 "), "{:?}", texts.last());
+}
+
+#[test]
 fn what_was_gathered_gives_room_also_when_nothing_more_is_to_be() {
     let mut house = House::new();
     house.interleave(10, 128);
