@@ -173,7 +173,10 @@ impl Batch {
         let sequence = self.rows.iter().map(|row| row.row.last.0 + 1).max().unwrap_or(1);
         let (base, bytes) = (self.base, self.bytes);
         let header = Header { shard: 0, shards: 1, log_id: journal, base, bytes, sequence };
-        self.map = Some(files.create(path, &header.encode(), bytes)?);
+        let map = files.create(path, &header.encode(), bytes)?;
+        // Texts go to places far apart: where memory is short, one that comes back brings nothing else with it.
+        map.expect_touches();
+        self.map = Some(map);
         Ok(())
     }
 

@@ -72,9 +72,9 @@ pub struct GatherSettings {
 }
 
 impl Default for GatherSettings {
-    /// Files of 64 MiB at most, and of 16 MiB at least or what has come in six hours.
+    /// Files of 32 MiB at most, and of 16 MiB at least or what has come in six hours.
     fn default() -> Self {
-        Self { file_bytes_max: 64 << 20, file_bytes_min: 16 << 20, wait_ms: 6 * 3_600_000, is_on: true }
+        Self { file_bytes_max: 32 << 20, file_bytes_min: 16 << 20, wait_ms: 6 * 3_600_000, is_on: true }
     }
 }
 
