@@ -105,6 +105,7 @@ impl Server {
         let services =
             Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.as_deref_mut())?;
         let own = (logs.logs, posts);
+        let gathering = beside.archives.as_ref().and_then(|archives| archives.gathering.clone());
         let outcome = match takeover {
             None => {
                 match kept {
@@ -142,6 +143,7 @@ impl Server {
             web: services.web,
             bosh: services.bosh,
             uploads: services.uploads,
+            gathering,
             driver: threads.driver,
             started: plan.started,
             syncer: Mutex::new(beside.syncer),

@@ -98,6 +98,14 @@ whimbrel_stats::metrics! {
         archive_oldest "archive.oldest" Gauge "seconds" "Age of the oldest archived message at least: that of the newest one in the oldest file that archives need.";
         archive_index_rows "archive.index_rows" Gauge "rows" "Rows of the archives' index in the directory, each of up to 64 messages.";
         archive_index_bytes "archive.index_bytes" Gauge "bytes" "Bytes of the directory's pages that they take.";
+        archive_to_gather "archive.to_gather" Gauge "rows" "Rows of the archives' index whose messages are to be copied to where those of their accounts lie together (archive.gather).";
+        archive_gathered "archive.gathered" Counter "messages" "Messages that were.";
+        archive_gathered_files "archive.gathered_files" Gauge "files" "Files of the log in which they lie.";
+        archive_gathered_bytes "archive.gathered_bytes" Gauge "bytes" "Bytes of these files.";
+        archive_gather_left "archive.gather_left" Counter "rows" "Rows that were left where they are, because something else has changed them meanwhile (they are tried again), or because a text could not be read.";
+        archive_gather_pressed "archive.gather_pressed" Counter "files" "Files of gathered messages, the oldest first, that went before archive.days were over, because all logs together took more than log_mib_max for each worker.";
+        archive_gather_failed "archive.gather_failed" Counter "times" "Times that gathering met an error, and was begun anew.";
+        archive_gather_no_room "archive.gather_no_room" Gauge "flag" "1 while nothing is gathered because there is no room for a file: on the disk, or below log_mib_max for each worker.";
         archive_reads "archive.reads" Counter "reads" "Reads of files of the log for archives: one has what lies near one another.";
         archive_read_bytes "archive.read_bytes" Counter "bytes" "Bytes that they gave, what lies between messages included.";
         archive_gone "archive.gone" Counter "messages" "Messages that a page was to have, and whose file was gone.";

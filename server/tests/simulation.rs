@@ -88,7 +88,7 @@ fn what_must_be_true_is_true_in_every_seed() {
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let (mut steps, mut sessions) = (0, 0);
     let (mut reloads, mut stops, mut blocks, mut events, mut tls_ends) = (0, 0, 0, 0, [0; 6]);
-    let (mut rooms, mut nodes, mut archives, mut told) = (0, 0, 0, (0, 0));
+    let (mut rooms, mut nodes, mut archives, mut told, mut gathered) = (0, 0, 0, (0, 0), 0);
     for seed in seeds {
         let report = run(Settings::small(seed), "every_seed");
         steps += report.steps;
@@ -100,13 +100,14 @@ fn what_must_be_true_is_true_in_every_seed() {
         rooms += report.room_messages;
         nodes += report.node_items;
         archives += report.archives_read;
+        gathered += report.gathered;
         told = (told.0 + report.notifications.0, told.1 + report.notifications.1);
         tls_ends.iter_mut().zip(report.tls_ends).for_each(|(all, one)| *all += one);
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
         "{count} seeds ({:.0} a minute), {sessions} sessions, {:.0} steps a minute, {reloads} reloads, {stops} stops, \
-         {blocks} presences between users who have blocked each other, {events} events of accounts' nodes, {nodes} of the service's, {archives} archives read, {rooms} messages heard in rooms, {told:?} notifications of devices and messages that had to be told, ends of TLS {tls_ends:?}",
+         {blocks} presences between users who have blocked each other, {events} events of accounts' nodes, {nodes} of the service's, {archives} archives read, {gathered} messages of them gathered, {rooms} messages heard in rooms, {told:?} notifications of devices and messages that had to be told, ends of TLS {tls_ends:?}",
         count as f64 / minutes,
         steps as f64 / minutes
     );
@@ -119,6 +120,7 @@ fn what_must_be_true_is_true_in_every_seed() {
                 && events > 0
                 && nodes > 0
                 && archives > 0
+                && gathered > 0
                 && rooms > 0
                 && told.0 > 0
                 && told.1 > 0
@@ -188,6 +190,7 @@ fn add(all: &mut Tally, tally: &Tally) {
     all.accounts += tally.accounts;
     all.backups += tally.backups;
     all.restored += tally.restored;
+    all.gathered += tally.gathered;
 }
 
 #[test]
@@ -236,6 +239,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.readings,
             all.archived,
             all.restored,
+            all.gathered,
         ];
         assert!(all.accounts > 3 && all.backups > 3, "these worlds leave something out: {all:?}");
         assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");

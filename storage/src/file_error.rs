@@ -72,6 +72,12 @@ impl FileError {
             _ => Self::Io { doing, path, source: Arc::new(source) },
         }
     }
+
+    /// Whether there was no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use whimbrel_storage::data;
-use whimbrel_storage::log::{self, Damage, Dumped, LogStats, Tail};
+use whimbrel_storage::log::{self, Damage, Dumped, GatheredStats, LogStats, Tail};
 
 use crate::accounts::open_directory;
 use crate::cli::LogCommand;
@@ -69,9 +69,18 @@ fn verify(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
         "logs": verified.logs.iter().map(stats_json).collect::<Vec<_>>(),
         "damage": verified.damage.iter().map(damage_json).collect::<Vec<_>>(),
         "tails": verified.tails.iter().map(tail_json).collect::<Vec<_>>(),
+        "gathered": {
+            "files": verified.gathered.files,
+            "bytes": verified.gathered.bytes,
+            "records": verified.gathered.records,
+        },
     });
     report.result(&value, || {
         let mut text = format!("{} logs, {records} records\n", verified.logs.len());
+        if verified.gathered.files > 0 {
+            let GatheredStats { files, records, .. } = verified.gathered;
+            text.push_str(&format!("{files} files of gathered messages, {records} records\n"));
+        }
         for damage in &verified.damage {
             text.push_str(&format!("{damage}\n"));
         }

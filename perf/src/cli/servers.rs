@@ -216,6 +216,10 @@ pub(crate) struct ArchiveArgs {
         value_parser = clap::value_parser!(u64).range(32..=1_000_000)
     )]
     pub(crate) cgroup_mib: Option<u64>,
+    /// Seconds that are waited at most, before the readers of the chat beside them begin, until the server has gathered what lies
+    /// far apart: until its counter has stood still for some seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "cgroup_mib")]
+    pub(crate) settle: u64,
     /// Each kind of reading is repeated, whole, until it has taken so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) seconds: u64,

@@ -130,7 +130,7 @@ impl Beside {
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(COMPLETIONS, wake.clone()))).collect();
         let commands = wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
-        let archives = archives::start(&plan.config, &directory, &tallies)?;
+        let archives = archives::start(&plan.config, &directory, &tallies, logs)?;
         let deliver_to = completions.clone();
         let writer = Writer::start(directory, limits.directory_queue as usize, move |job_id, result| {
             deliver_to[Jobs::worker_of(job_id)].deliver(Done::Write(job_id, result));

@@ -16,6 +16,11 @@ pub struct ArchiveConfig {
     pub mib_max: u64,
     /// Days within which an erased text is taken out of the files of the log; 0: within minutes.
     pub erase_days: u32,
+    /// Whether messages of an account that lie far apart in a worker's log are copied to where they lie together, so that a page of
+    /// them costs few reads of the disk.
+    pub gather: bool,
+    /// Seconds after which that is done for less than 16 MiB.
+    pub gather_seconds: u32,
     /// Threads that read archives.
     pub readers: u32,
     /// Queries that may wait for them, whole server; one more is answered with `resource-constraint`.
@@ -40,6 +45,8 @@ impl Default for ArchiveConfig {
             mib_per_account: 1024,
             mib_max: 0,
             erase_days: 7,
+            gather: true,
+            gather_seconds: 21_600,
             readers: 2,
             queries: 1000,
             messages_per_page: 100_000,

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use whimbrel_storage::archive::gather::Gathering;
 use whimbrel_storage::directory::Writer;
 use whimbrel_storage::log::Syncer;
 
@@ -68,6 +69,8 @@ pub struct Server {
     pub bosh: Arc<Bosh>,
     /// Uploads, where they are taken.
     pub uploads: Option<Arc<Uploads>>,
+    /// What gathers messages of archives, where that is on.
+    pub gathering: Option<Arc<Gathering>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -221,6 +224,9 @@ impl Server {
         }
         if let Some(uploads) = &self.uploads {
             uploads.stop();
+        }
+        if let Some(gathering) = &self.gathering {
+            gathering.stop();
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();

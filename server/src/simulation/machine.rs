@@ -12,6 +12,7 @@ use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
+use super::gathering::Gathering;
 use super::push::Recorder;
 use crate::chance::Chance;
 use crate::clock::{Clock, VirtualClock};
@@ -101,6 +102,7 @@ pub(super) struct Machine {
     pub(super) commands: Vec<Arc<CommandQueue>>,
     pub(super) lanes: Vec<mailbox::LaneGauge>,
     pub(super) recorder: Recorder,
+    pub(super) gathering: Gathering,
 }
 
 impl Machine {
@@ -129,6 +131,7 @@ impl Machine {
         let room = settings.jobs * count + 4096;
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
+        let gathering = Gathering::start(directory, &tallies, &path)?;
         let folders = journal_folders(&path).map_err(|error| error.to_string())?;
         let reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
         let stepped = Arc::new(Stepped::new(settings.jobs, reader));
@@ -160,7 +163,18 @@ impl Machine {
                 Worker::new(driver, core, commands[worker].clone())
             })
             .collect();
-        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder })
+        Ok(Machine {
+            network,
+            clock,
+            workers,
+            shared,
+            stepped,
+            completions,
+            commands,
+            lanes,
+            recorder,
+            gathering,
+        })
     }
 }
 

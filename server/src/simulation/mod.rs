@@ -41,6 +41,7 @@ mod check;
 mod client;
 mod come;
 mod frames;
+mod gathering;
 mod hear;
 mod leave;
 #[cfg(test)]
@@ -198,6 +199,8 @@ pub struct Report {
     pub events: u64,
     /// Archives that clients have read from the beginning to the end.
     pub archives_read: u64,
+    /// Messages that were gathered where those of their accounts lie together.
+    pub gathered: u64,
     /// Connections with TLS that clients have begun.
     pub handshakes: u64,
     /// Ends of TLS without a closed stream, by kind: close_notify, the same in a stanza, truncated, flipped, too long, of

@@ -11,6 +11,7 @@ use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
 
 use super::client::{Client, Stage};
+use super::gathering::{self, Gathering};
 use super::machine::{Machine, Start, Words};
 use super::nodes::{self, NodesOracle};
 use super::oracle::Oracle;
@@ -70,6 +71,7 @@ pub struct World {
     pub(super) nodes: NodesOracle,
     pub(super) pushes: PushOracle,
     pub(super) recorder: Recorder,
+    pub(super) gathering: Gathering,
     pub(super) step: u64,
     pub(super) now: Millis,
     /// Numbers for presences and ids of requests.
@@ -140,8 +142,8 @@ impl World {
             commit,
             left: None,
         })?;
-        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder } =
-            machine;
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, .. } = machine;
+        let (recorder, gathering) = (machine.recorder, machine.gathering);
         let clients = (0..settings.clients)
             .map(|number| {
                 let user = number % settings.users;
@@ -172,6 +174,7 @@ impl World {
             nodes: NodesOracle::default(),
             pushes: PushOracle::default(),
             recorder,
+            gathering,
             step: 0,
             now,
             counter: 0,
@@ -189,9 +192,9 @@ impl World {
 
     /// The server is another one now.
     pub(super) fn run_on(&mut self, machine: Machine) {
-        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder } =
-            machine;
-        self.recorder = recorder;
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, .. } = machine;
+        self.recorder = machine.recorder;
+        self.gathering = machine.gathering.after(&self.gathering);
         (self.network, self.clock, self.workers) = (network, clock, workers);
         (self.shared, self.stepped) = (shared, stepped);
         (self.completions, self.commands, self.lanes) = (completions, commands, lanes);
@@ -239,6 +242,7 @@ impl World {
         self.report.steps = self.step;
         self.report.virtual_ms = self.now.0;
         self.report.handshakes = self.doors.opened;
+        self.report.gathered = self.gathering.messages();
         self.report.room_messages = self.rooms.count;
         self.report.node_items = self.nodes.count;
         self.report.notifications = self.pushes.counts;
@@ -326,9 +330,24 @@ impl World {
             2 | 3 if !self.stopping => self.reload(),
             _ => {}
         }
+        self.gather();
         if self.step.is_multiple_of(128) {
             self.note_closed();
             self.check_bounds();
+        }
+    }
+
+    /// Messages of archives come to lie together.
+    pub(super) fn gather(&mut self) {
+        let (now_ms, log) = (self.now.0, self.config.data.join("log"));
+        if gathering::writes_rows_at(self.step) {
+            // What there is becomes rows early: otherwise there would be few to gather.
+            for worker in &mut self.workers {
+                worker.core_mut().actors_mut().commits.archive_mut().seal_all();
+            }
+        }
+        if let Err(what) = self.gathering.tick(self.step, now_ms, &log) {
+            self.fail(format!("gathering: {what}"));
         }
     }
 
@@ -372,6 +391,7 @@ impl World {
     /// Lets everything move once.
     pub(super) fn round(&mut self) {
         self.step += 1;
+        self.gather();
         let mut order: Vec<usize> = (0..self.workers.len()).collect();
         self.random.shuffle(&mut order);
         for worker in order {

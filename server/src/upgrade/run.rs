@@ -77,6 +77,8 @@ impl Server {
         let marked = self.shared.directory.close_on_exec(RawFd::try_from(most).unwrap_or(RawFd::MAX));
         marked.map_err(|error| error.to_string())?;
         let _services = ServicesPaused::new(self, order, patience)?;
+        // What it has under way is begun anew by the next program.
+        let _gathering = self.gathering.as_ref().map(|gathering| gathering.pause());
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
         notify::reloading("becoming another program");

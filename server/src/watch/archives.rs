@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use whimbrel_storage::archive::Tallies;
+use whimbrel_storage::archive::gather::Gathering;
 use whimbrel_storage::archive::readers::{Folders, Readers};
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::retire_sealed;
@@ -28,6 +29,8 @@ pub struct Archives {
     pub folders: Arc<Folders>,
     /// The folder of the logs.
     pub log: PathBuf,
+    /// What gathers, if that is on.
+    pub gathering: Option<Arc<Gathering>>,
 }
 
 impl Archives {
@@ -58,6 +61,25 @@ impl Archives {
         if let Ok((rows, bytes)) = directory.archive_index() {
             cells.archive_index_rows.set(rows);
             cells.archive_index_bytes.set(bytes);
+        }
+        if let Ok(rows) = directory.archive_rows_to_gather() {
+            cells.archive_to_gather.set(rows);
+        }
+        self.look_at_gathering(cells);
+    }
+
+    fn look_at_gathering(&self, cells: &ServerMetrics) {
+        let Some(metrics) = self.gathering.as_ref().map(|gathering| gathering.metrics()) else { return };
+        for (cell, value) in [
+            (&cells.archive_gathered, &metrics.messages),
+            (&cells.archive_gathered_files, &metrics.files),
+            (&cells.archive_gathered_bytes, &metrics.bytes),
+            (&cells.archive_gather_left, &metrics.left),
+            (&cells.archive_gather_pressed, &metrics.pressed),
+            (&cells.archive_gather_failed, &metrics.failures),
+            (&cells.archive_gather_no_room, &metrics.no_room),
+        ] {
+            cell.set(value.load(Ordering::Relaxed));
         }
     }
 

@@ -5,12 +5,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::query::QueryError;
+use super::records;
 use super::segments::Source;
 use crate::actor::ActorId;
 use crate::directory::{ArchiveState, ArchiveView, Directory, DirectoryError};
 use crate::journal::What;
 use crate::journal::format::record::{Raw, Seed, erase_text};
-use crate::journal::open::scan::Walk;
 use crate::log::{Flags, Position, Record, Sequence};
 
 /// A text that no archive has any more.
@@ -59,10 +59,9 @@ pub(crate) fn erasable(
     journal: u64,
     segment: Position,
 ) -> Result<Vec<Erasable>, QueryError> {
-    let bytes = source.whole(journal, segment)?;
     let mut texts: Vec<Text> = Vec::new();
-    for raw in Walk::new(&bytes, Seed::new(journal), segment.0, 0) {
-        let Some(entry) = raw.entry(segment.0) else { continue };
+    records::each(source, journal, segment, &mut |raw| {
+        let Some(entry) = raw.entry(segment.0) else { return };
         match entry.what {
             What::Message(record) if !record.flags.has(Flags::ERASED) => texts.push(Text::of(&record)),
             What::Reference { flags, .. } => {
@@ -72,7 +71,7 @@ pub(crate) fn erasable(
             }
             _ => {}
         }
-    }
+    })?;
     // The file has been read: no state of the directory is held while a disk is waited for.
     let lost = directory.read_archive(|view| Lost::of(view, &texts))?;
     let is_lost = |text: &&Text| {

@@ -30,9 +30,11 @@
 //! | `query`, `page`, `texts` | what may be asked, and the answer |
 //! | `segments`, `ahead` | reading texts where they lie, away from the workers; having the disk bring several at once |
 //! | `continuation` | the next pages of one who reads all, on the worker, as far as they are in memory |
+//! | `records` | the records of a segment, without having all of it in memory |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
+//! | `gather` | texts of an actor that lie far apart are copied to where they lie together |
 //! | `readers` | the threads that do it |
 //! | `rebuild` | making a lost index anew |
 //! | `tail` | what no row has yet, seen without opening a log |
@@ -43,6 +45,7 @@ mod chunks;
 pub mod continuation;
 pub mod erase;
 mod follow;
+pub mod gather;
 mod heads;
 mod moves;
 mod pack;
@@ -51,6 +54,7 @@ pub mod prepare;
 pub mod query;
 pub mod readers;
 pub mod rebuild;
+mod records;
 pub mod retract;
 mod retractions;
 mod row;

@@ -4,12 +4,11 @@
 use std::collections::HashSet;
 
 use super::query::QueryError;
+use super::records;
 use super::segments::Source;
 use super::slot::Slot;
 use crate::actor::ActorId;
 use crate::directory::{ArchiveView, Directory, DirectoryError};
-use crate::journal::format::record::Seed;
-use crate::journal::open::scan::Walk;
 use crate::journal::{ReaderSet, What};
 use crate::log::{Flags, Position, Record, Sequence};
 
@@ -23,11 +22,10 @@ pub(crate) fn wanted(
     journal: u64,
     segment: Position,
 ) -> Result<Wanted, QueryError> {
-    let bytes = source.whole(journal, segment)?;
     let mut archived: Vec<(ActorId, Sequence)> = Vec::new();
-    for raw in Walk::new(&bytes, Seed::new(journal), segment.0, 0) {
+    let length = records::each(source, journal, segment, &mut |raw| {
         let Some(entry) = raw.entry(segment.0).filter(|entry| entry.concerns(ReaderSet::SECOND)) else {
-            continue;
+            return;
         };
         let flags = match entry.what {
             What::Message(Record { flags, .. }) | What::Reference { flags, .. } => flags,
@@ -36,9 +34,9 @@ pub(crate) fn wanted(
         if flags.has(Flags::ARCHIVED) {
             archived.push((entry.actor, entry.sequence));
         }
-    }
+    })?;
     archived.sort_unstable();
-    let end = segment.0 + bytes.len() as u64;
+    let end = segment.0 + length;
     // The file has been read: no state of the directory is held while a disk is waited for.
     let wanted = directory.read_archive(|view| {
         let mut wanted = Wanted::new();

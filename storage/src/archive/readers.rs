@@ -8,6 +8,7 @@
 //! Upkeep reads whole files, and writes some anew: no query waits behind it.
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -87,12 +88,13 @@ impl PageReader {
         self.segments.folders().sealed_ids()
     }
 
-    /// How many files a journal has.
+    /// How many files a journal has, and a position behind the beginnings of them all, at or before which no later one begins.
     ///
     /// # Errors
     /// Its folder cannot be read.
-    pub fn files(&mut self, journal: u64) -> Result<usize, QueryError> {
-        Ok(self.segments.all(journal)?.len())
+    pub fn files(&mut self, journal: u64) -> Result<(usize, Position), QueryError> {
+        let all = self.segments.all(journal)?;
+        Ok((all.len(), Position(all.iter().max().map_or(0, |last| last.0 + 1))))
     }
 
     /// The texts of a segment that no archive has any more. May wait for the disk.
@@ -104,18 +106,20 @@ impl PageReader {
         erase::erasable(&self.directory, &mut self.segments, journal, segment)
     }
 
-    /// Takes the texts that no archive has any more out of the first segment at or after a position of a journal that nobody
-    /// has open. Returns where the next one is to be looked for, and how many texts there were; `None`: there is no segment.
+    /// Takes the texts that no archive has any more out of the first segment that begins within some positions of a journal that
+    /// nobody has open. Returns where the next one is to be looked for, and how many texts there were; `None`: there is no segment.
     ///
     /// # Errors
     /// As [`PageReader::page`]; the segment cannot be written anew.
     pub fn erase_sealed(
         &mut self,
         journal: u64,
-        from: Position,
+        positions: Range<Position>,
     ) -> Result<Option<(Position, usize)>, QueryError> {
         let all = self.segments.all(journal)?;
-        let Some(segment) = all.into_iter().find(|segment| *segment >= from) else { return Ok(None) };
+        let Some(segment) = all.into_iter().find(|segment| positions.contains(segment)) else {
+            return Ok(None);
+        };
         let positions: Vec<Position> =
             self.erasable(journal, segment)?.into_iter().map(|text| text.position).collect();
         let texts = self.segments.wipe(journal, segment, &positions)?;

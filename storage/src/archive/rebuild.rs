@@ -1,8 +1,8 @@
 //! Making the index anew from the journals, when the directory has lost it: before the logs are opened.
 //!
-//! Compaction puts older messages behind newer ones, and a row wants them in order. So the messages of a journal are
-//! collected and sorted, those of all actors if they are few, otherwise those of a part of the actors in each of several
-//! passes: the memory is bounded by [`MESSAGES_MAX`].
+//! Compaction puts older messages behind newer ones, and the gathered log has what others had first, while a row wants its
+//! messages in order. So the messages of all journals are collected and sorted, those of all actors if they are few, otherwise
+//! those of a part of the actors in each of several passes: the memory is bounded by [`MESSAGES_MAX`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::directory::{Directory, Shares, WriteTransaction, run_inline};
 use crate::journal::format::record::Seed;
 use crate::journal::open::scan::Walk;
 use crate::journal::{Entry, ReaderSet, What};
-use crate::log::{Flags, LogError, PeerHash, Position, Record, Sequence, journals_by_age};
+use crate::log::{Flags, LogError, PeerHash, Position, Record, Sequence, gathered_journal, journals_by_age};
 
 /// Messages that are in memory at once.
 const MESSAGES_MAX: u64 = 4_000_000;
@@ -38,12 +38,16 @@ pub struct Rebuilt {
     pub messages: u64,
 }
 
-/// A message that was found, and the segment of its record.
+/// A message that was found, and the journal and the segment of its record.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     slot: Slot,
+    journal: u64,
     segment: Position,
 }
+
+/// Messages that were found, of each actor in order.
+type Found = BTreeMap<ActorId, BTreeMap<Sequence, Seen>>;
 
 /// Makes all rows of archives anew from the logs in a folder, which must not be open. Messages of actors that are not there
 /// are left out. `tell` is called for each segment.
@@ -58,7 +62,10 @@ pub fn rebuild(
     is_there: &dyn Fn(ActorId) -> bool,
     tell: &mut dyn FnMut(Rebuilt),
 ) -> Result<Rebuilt, QueryError> {
-    let journals = journals_by_age(log)?;
+    let mut journals = journals_by_age(log)?;
+    // A copy that is gathered counts, as one by compaction does: it comes last.
+    let gathered = gathered_journal(log)?;
+    journals.sort_by_key(|(journal, _)| Some(*journal) == gathered);
     run_inline(directory, Box::new(|transaction| transaction.clear_archive_index()))?;
     let mut rebuilding = Rebuilding {
         directory,
@@ -68,10 +75,8 @@ pub fn rebuild(
         done: Rebuilt { journals_total: journals.len() as u64, ..Rebuilt::default() },
         messages_max: MESSAGES_MAX,
     };
-    for (journal, _) in journals {
-        rebuilding.journal(journal)?;
-        rebuilding.done.journals += 1;
-    }
+    let journals: Vec<u64> = journals.into_iter().map(|(journal, _)| journal).collect();
+    rebuilding.run(&journals, gathered)?;
     Ok(rebuilding.done)
 }
 
@@ -85,42 +90,50 @@ struct Rebuilding<'a> {
 }
 
 impl Rebuilding<'_> {
-    fn journal(&mut self, journal: u64) -> Result<(), QueryError> {
+    fn run(&mut self, journals: &[u64], gathered: Option<u64>) -> Result<(), QueryError> {
         let mut count = 0_u64;
-        let bases = self.segments.all(journal)?;
-        let last_used = self.scan(journal, &bases, &mut |_, _| count += 1)?;
+        let mut ends = Vec::new();
+        for journal in journals {
+            ends.push((*journal, self.scan(*journal, &mut |_, _| count += 1)?));
+        }
         let passes = count.div_ceil(self.messages_max).max(1);
         for pass in 0..passes {
-            let mut found: BTreeMap<ActorId, BTreeMap<Sequence, Seen>> = BTreeMap::new();
-            self.scan(journal, &bases, &mut |actor, seen| {
-                if actor.number() % passes == pass {
-                    // A copy by compaction comes later, and counts.
-                    found.entry(actor).or_default().insert(seen.slot.id, seen);
+            let mut found = Found::new();
+            for journal in journals {
+                self.scan(*journal, &mut |actor, seen| {
+                    if actor.number() % passes == pass {
+                        // A copy by compaction comes later, and counts.
+                        found.entry(actor).or_default().insert(seen.slot.id, seen);
+                    }
+                })?;
+                if pass + 1 == passes {
+                    self.done.journals += 1;
                 }
-            })?;
-            self.write(journal, found)?;
+            }
+            self.write(found)?;
         }
-        // That segment may be cut when the log is opened, and what comes next may go there.
-        self.apply(Changes { journal, indexed_to: last_used, ..Changes::default() })
+        for (journal, last_used) in ends {
+            // That segment may be cut when the log is opened, and what comes next may go there. To the gathered log nothing is
+            // appended.
+            if Some(journal) != gathered {
+                self.apply(Changes { journal, indexed_to: last_used, ..Changes::default() })?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells each message of archives. Returns the last segment with a record: behind it lies the one in reserve.
-    fn scan(
-        &mut self,
-        journal: u64,
-        bases: &[Position],
-        tell: &mut dyn FnMut(ActorId, Seen),
-    ) -> Result<Position, LogError> {
+    fn scan(&mut self, journal: u64, tell: &mut dyn FnMut(ActorId, Seen)) -> Result<Position, LogError> {
         let mut last_used = Position::default();
-        for base in bases {
-            let bytes = self.segments.whole(journal, *base)?;
+        for base in self.segments.all(journal)? {
+            let bytes = self.segments.whole(journal, base)?;
             let mut text: Option<Slot> = None;
             for raw in Walk::new(&bytes, Seed::new(journal), base.0, 0) {
-                last_used = *base;
+                last_used = base;
                 let Some(entry) = raw.entry(base.0) else { continue };
                 let Some((slot, is_archived)) = slot_of(&entry, &mut text) else { continue };
                 if is_archived && entry.concerns(ReaderSet::SECOND) && (self.is_there)(entry.actor) {
-                    tell(entry.actor, Seen { slot, segment: *base });
+                    tell(entry.actor, Seen { slot, journal, segment: base });
                 }
             }
             self.done.bytes += bytes.len() as u64;
@@ -129,22 +142,19 @@ impl Rebuilding<'_> {
         Ok(last_used)
     }
 
-    /// Writes the messages of some actors.
-    fn write(
-        &mut self,
-        journal: u64,
-        found: BTreeMap<ActorId, BTreeMap<Sequence, Seen>>,
-    ) -> Result<(), QueryError> {
-        let mut changes = Changes { journal, ..Changes::default() };
+    /// Writes the messages of some actors. A row has messages of one journal.
+    fn write(&mut self, found: Found) -> Result<(), QueryError> {
+        let mut changes = Changes::default();
         for (actor, messages) in found {
             let messages: Vec<Seen> = messages.into_values().collect();
-            for block in messages.chunks(ROW_MESSAGES_MAX) {
+            let of_journals = messages.chunk_by(|one, other| one.journal == other.journal);
+            for block in of_journals.flat_map(|part| part.chunks(ROW_MESSAGES_MAX)) {
+                let journal = block[0].journal;
                 changes.segments.extend(block.iter().map(|seen| (journal, seen.segment)));
                 let slots = block.iter().map(|seen| seen.slot).collect();
                 changes.rows.push(Row { actor, journal, slots }.pack());
                 if changes.rows.len() >= BATCH_ROWS {
                     self.apply(std::mem::take(&mut changes))?;
-                    changes.journal = journal;
                 }
             }
         }

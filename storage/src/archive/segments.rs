@@ -118,6 +118,11 @@ pub(crate) trait Source {
         Ok(None)
     }
 
+    /// Bytes of a segment's file; none of one that is gone.
+    fn length(&mut self, journal: u64, segment: Position) -> Result<u64, LogError> {
+        Ok(self.whole(journal, segment)?.len() as u64)
+    }
+
     /// All of a segment; nothing of one that is gone.
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
 }
@@ -291,6 +296,7 @@ impl Segments {
                 Err(error) => return Err(LogError::io("open", &path, error)),
             };
             let bytes = file.metadata().map_err(|error| LogError::io("look at", &path, error))?.len();
+            ahead::expect_parts(&file);
             self.make_room();
             self.open.insert(key, Open { file: Arc::new(file), bytes, used: 0 });
         }
@@ -370,13 +376,18 @@ impl Source for Segments {
         Ok(Some(Handle { file, may_wait }))
     }
 
-    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+    fn length(&mut self, journal: u64, segment: Position) -> Result<u64, LogError> {
         let length = match self.file(journal, segment)? {
             Some(file) => file.metadata().map(|metadata| metadata.len()),
             None => Ok(0),
         };
         let folder = self.folders.of(journal).unwrap_or_default();
-        let length = length.map_err(|error| LogError::io("look at a segment of", &folder, error))?;
+        length.map_err(|error| LogError::io("look at a segment of", &folder, error))
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+        let length = self.length(journal, segment)?;
+        self.will_need(journal, segment, segment..Position(segment.0 + length));
         let mut bytes = vec![0; length as usize];
         let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
         Ok(if is_there { bytes } else { Vec::new() })

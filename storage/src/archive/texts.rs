@@ -9,7 +9,7 @@ use super::slot::Slot;
 use crate::actor::ActorId;
 use crate::directory::Erased;
 use crate::journal::format::record::{Raw, Seed};
-use crate::log::{LogError, Position, Record, Sequence};
+use crate::log::{Flags, LogError, Position, Record, Sequence};
 
 /// Messages that are read at once.
 pub(super) const BATCH_MESSAGES_MAX: usize = 64;
@@ -147,6 +147,27 @@ pub(super) fn texts_at(
         texts.give_back(source);
     }
     Ok(found)
+}
+
+/// Told which of some messages it is, when it was received, and its text.
+pub(super) type TellText<'a> = dyn FnMut(usize, Option<(u64, &[u8])>) + 'a;
+
+/// Tells of each of some messages of any actors when it was received, and its text; `None` for one that is gone, that was erased,
+/// or that the disk gives back otherwise than it was written. Those that lie near one another are best given together.
+pub(super) fn each_text(
+    source: &mut dyn Source,
+    (actors, batch): (&[ActorId], &[Candidate]),
+    tell: &mut TellText<'_>,
+) -> Result<u64, LogError> {
+    let mut cost = Cost::default();
+    let texts = Texts::read(source, batch, &HashMap::new(), &mut cost)?;
+    for (at, (candidate, actor)) in batch.iter().zip(actors).enumerate() {
+        let record = texts.places[at].and_then(|place| record_at(&texts.bytes, place, candidate, *actor));
+        let record = record.filter(|record| !record.flags.has(Flags::ERASED));
+        tell(at, record.map(|record| (record.time_ms, record.payload)));
+    }
+    texts.give_back(source);
+    Ok(cost.bytes as u64)
 }
 
 /// The record with the text of a message, if it is that.

@@ -83,6 +83,8 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         uploads: std::sync::RwLock::default(),
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
+        #[cfg(test)]
+        lose_outcomes: std::sync::atomic::AtomicBool::new(false),
     })
 }
 
@@ -107,6 +109,8 @@ pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, Direc
         uploads: std::sync::RwLock::default(),
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
+        #[cfg(test)]
+        lose_outcomes: std::sync::atomic::AtomicBool::new(false),
     })
 }
 

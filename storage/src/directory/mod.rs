@@ -87,8 +87,8 @@ pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use archive::{
     Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveTotals, ArchiveView, Erased,
-    ErasurePass, ErasuresDue, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep, Swept, TAKERS_MAX,
-    TOMBSTONE_BYTES_MAX, largest_takers,
+    ErasurePass, ErasuresDue, GATHER_MESSAGES_MIN, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep,
+    Swept, SwitchRow, Switched, Switches, TAKERS_MAX, TOMBSTONE_BYTES_MAX, ToGather, largest_takers,
 };
 pub use counts::{StreamCount, StreamCountKey};
 pub use error::DirectoryError;
@@ -156,6 +156,9 @@ struct Inner {
     /// Makes commits fail, as a full disk would.
     #[cfg(test)]
     fail_commits: std::sync::atomic::AtomicBool,
+    /// Has commits reported as failed that are not, as when the system has written what it could not say.
+    #[cfg(test)]
+    lose_outcomes: std::sync::atomic::AtomicBool,
 }
 
 /// What may be done to the file.

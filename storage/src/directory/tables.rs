@@ -58,6 +58,8 @@ pub enum Table {
     ArchiveErasures,
     /// Journal → how far its files have been gone through for erased texts.
     ArchivePasses,
+    /// Id of a block's first message and actor → the block is to be gathered with others.
+    ArchiveGathering,
     /// Account and name → node.
     PubsubNodes,
     /// Account, node and sequence → item.
@@ -108,7 +110,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -129,6 +131,7 @@ impl Table {
         Self::ArchiveErased,
         Self::ArchiveErasures,
         Self::ArchivePasses,
+        Self::ArchiveGathering,
         Self::PubsubNodes,
         Self::PubsubItems,
         Self::PubsubItemIds,
@@ -216,6 +219,7 @@ impl Table {
             Self::ArchiveErased => "archive_erased",
             Self::ArchiveErasures => "archive_erasures",
             Self::ArchivePasses => "archive_passes",
+            Self::ArchiveGathering => "archive_gathering",
             Self::PubsubNodes => "pubsub_nodes",
             Self::PubsubItems => "pubsub_items",
             Self::PubsubItemIds => "pubsub_item_ids",
@@ -248,7 +252,7 @@ impl Table {
         matches!(self, Self::Registrations | Self::Quotas | Self::AccountSettings | Self::RoomLinks)
             || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
-            || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)
+            || matches!(self, Self::ArchiveErasures | Self::ArchivePasses | Self::ArchiveGathering)
             || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
             || matches!(self, Self::PubsubMembers | Self::PubsubUsage | Self::NodesOfAccounts)
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)

@@ -46,6 +46,11 @@ impl Inner {
             return Err(DirectoryError::Full { map_bytes: 0 });
         }
         let committed = transaction.commit();
+        #[cfg(test)]
+        let committed = match self.lose_outcomes.load(std::sync::atomic::Ordering::Relaxed) {
+            true => committed.and(Err(DirectoryError::Full { map_bytes: 0 })),
+            false => committed,
+        };
         if committed.is_err() && held.is_dead() {
             // If that does not succeed, the next transaction tries again and says why. The failure to tell is this one.
             let _ = self.handle.revive(held);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Damage, LogError, Position, Record, Tail};
+use super::{Damage, GatheredStats, LogError, Position, Record, Tail};
 use crate::actor::ActorId;
 use crate::journal::format::record::Kind;
 use crate::journal::inspect::{Look, cut, look_at_all};
@@ -52,6 +52,8 @@ pub struct Verified {
     pub damage: Vec<Damage>,
     /// Ends that are none.
     pub tails: Vec<Tail>,
+    /// Messages of archives that lie together.
+    pub gathered: GatheredStats,
 }
 
 /// A record, as [`dump`] tells it.
@@ -99,6 +101,9 @@ pub fn verify(folder: &Path) -> Result<Verified, LogError> {
         verified.tails.extend(look.tail());
         Ok(())
     })?;
+    let (gathered, damage) = super::gathered::verify(folder)?;
+    verified.gathered = gathered;
+    verified.damage.extend(damage);
     Ok(verified)
 }
 

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | here | what a worker does with its log |
 //! | `opening`, `reshard` | opening the logs of all workers; another number of them |
+//! | `gathered` | the log in which texts of archives lie together |
 //! | `orphans` | whose messages they are; those of nobody |
 //! | `inspect` | verify, stats, dump |
 //!
@@ -26,6 +27,7 @@
 //! commit did not reach the disk, and what the system then keeps in memory cannot be trusted to reach it later. Nothing is
 //! taken or committed until [`Log::reopen`]; reading goes on).
 
+mod gathered;
 mod inspect;
 mod opening;
 mod orphans;
@@ -34,10 +36,13 @@ mod reshard;
 mod tests;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::actor::ActorId;
 use crate::archive;
 use crate::journal::format::record::{Kind, REFERENCE_BYTES, message_bytes};
+use crate::journal::live::shared::Shared;
 use crate::journal::{Entry, Pair, Reader};
 use crate::queue::Queue;
 
@@ -56,12 +61,40 @@ pub use crate::journal::live::syncer::Syncer;
 pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};
 pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
+pub(crate) use gathered::{GatheredLog, make_gathered};
+pub use gathered::{GatheredStats, gathered_journal};
 pub use inspect::{Dumped, LogStats, Verified, dump, ends, stats, verify};
+pub(crate) use opening::random_id;
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
+pub(crate) use orphans::retire_sealed_in;
 pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,
     shards,
 };
+
+/// How much the files of a log take, for other threads than its own.
+#[derive(Clone)]
+pub struct LogSize(Arc<Shared>);
+
+impl std::fmt::Debug for LogSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogSize").field(&self.bytes()).finish()
+    }
+}
+
+impl LogSize {
+    /// Bytes, as of the last [`Log::maintain`].
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.metrics.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no next segment ([`Log::no_room`]).
+    #[must_use]
+    pub fn has_no_room(&self) -> bool {
+        self.0.spare_failure().is_some()
+    }
+}
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
 #[derive(Debug)]
@@ -457,6 +490,12 @@ impl<S: Reader> Log<S> {
     #[must_use]
     pub fn room(&self) -> (u64, u64) {
         (self.journal.total_bytes(), self.journal.options.log_bytes_max)
+    }
+
+    /// What tells other threads how much its files take.
+    #[must_use]
+    pub fn size(&self) -> LogSize {
+        LogSize(self.journal.shared.clone())
     }
 
     // --- Upkeep.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::gathered::remove_unfinished;
 use super::reshard::Resharding;
 use super::{Damage, Log, LogError, Options, Sequence};
 use crate::actor::{ActorId, ActorKind};
@@ -89,7 +90,7 @@ impl Counting<'_> {
     }
 }
 
-fn random_id() -> Result<u64, LogError> {
+pub(crate) fn random_id() -> Result<u64, LogError> {
     let mut bytes = [0; 8];
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map_err(|_| LogError::Options {
@@ -273,6 +274,7 @@ impl Place<'_> {
         };
         layout.make_folders(&*self.files, self.root)?;
         layout.remove_others(&*self.files, self.root)?;
+        remove_unfinished(&*self.files, self.root, &layout)?;
         Ok(layout)
     }
 }

@@ -83,7 +83,7 @@ pub fn journals_by_age(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(journals)
 }
 
-/// Deletes segments of sealed logs that are not needed, and logs that have none left. The folder must be open in this
+/// Deletes segments of sealed logs that are not needed, and logs that have none left, but for the gathered one. The folder must be open in this
 /// process, and nobody else may write its layout meanwhile. Returns the ids of the logs that are gone.
 ///
 /// # Errors
@@ -93,7 +93,7 @@ pub fn retire_sealed(folder: &Path, is_needed: &dyn Fn(u64, Position) -> bool) -
 }
 
 /// [`retire_sealed`] with the file system given.
-pub(super) fn retire_sealed_in(
+pub(crate) fn retire_sealed_in(
     files: &dyn Files,
     folder: &Path,
     is_needed: &dyn Fn(u64, Position) -> bool,
@@ -113,7 +113,7 @@ pub(super) fn retire_sealed_in(
             let path = at.join(&name);
             files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
         }
-        if is_empty {
+        if is_empty && !log.is_gathered() {
             gone.push(log.log_id);
         }
     }

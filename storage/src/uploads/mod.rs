@@ -14,6 +14,8 @@ mod objects;
 mod space;
 
 pub(crate) use objects::Listed;
+pub(crate) use space::free_bytes;
+
 pub use objects::ObjectPlace;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -119,7 +121,7 @@ impl UploadFiles {
     /// # Errors
     /// The system's reason.
     pub fn free_bytes(&self) -> io::Result<u64> {
-        space::free_bytes(&self.folder)
+        free_bytes(&self.folder)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The system's reason.
-pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let path = CString::new(folder.as_os_str().as_bytes()).map_err(io::Error::other)?;
     let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the path ends with a zero, and the call writes no more than the struct, which it fills when it returns 0.

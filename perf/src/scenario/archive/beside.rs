@@ -38,6 +38,12 @@ const RATE: f64 = 500.0;
 /// How long readers read before the chat counts.
 const RAMP: Duration = Duration::from_secs(2);
 
+/// How long nothing was gathered when all has been: the server looks every two seconds, and first after five.
+const STILL: Duration = Duration::from_secs(15);
+
+/// Time between two looks whether something was.
+const SETTLE_LOOK: Duration = Duration::from_millis(500);
+
 /// The readers' resource: the first two accounts chat as well.
 const RESOURCE: &str = "reader";
 
@@ -157,6 +163,7 @@ impl Stage<'_> {
             return Err(format!("the archives are {size:.1} times the memory of the cgroup, not {TIMES}"));
         }
         let running = self.start(&mut self.report())?;
+        self.settle(interrupted)?;
         let mut people = Vec::new();
         for account in 0..u64::from(self.args.readers) {
             people.push(self.log_in_as(account, RESOURCE)?);
@@ -176,6 +183,29 @@ impl Stage<'_> {
         drop(chat);
         people.into_iter().for_each(Client::cut);
         drop(running);
+        Ok(())
+    }
+
+    /// Waits until the server has gathered what lies far apart, `--settle` at most.
+    fn settle(&self, interrupted: &AtomicBool) -> Result<(), String> {
+        let peer = self.peer.ok_or("a server of our own is measured")?;
+        let file = stats::path(&peer.folder);
+        let gathered = || stats::numbers(&file).get("archive.gathered").copied().unwrap_or_default();
+        let (began, limit) = (Instant::now(), Duration::from_secs(self.args.settle));
+        let (mut last, mut moved) = (gathered(), Instant::now());
+        while began.elapsed() < limit && (moved.elapsed() < STILL || last == 0) {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err("interrupted".into());
+            }
+            std::thread::sleep(SETTLE_LOOK);
+            let now = gathered();
+            if now != last {
+                (last, moved) = (now, Instant::now());
+            }
+        }
+        if self.args.settle > 0 {
+            super::note(self.args, &format!("{}: {last} messages gathered", peer.name));
+        }
         Ok(())
     }
 

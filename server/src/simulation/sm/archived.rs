@@ -43,6 +43,7 @@ impl Managed {
             self.oracle.check_ids(user, &found)?;
             self.check_seen(user, &found)?;
             self.tally.archived += found.len() as u64;
+            self.tally.gathered = self.world.gathering.messages();
         }
         Ok(())
     }

@@ -166,6 +166,8 @@ pub struct Tally {
     pub readings: u64,
     /// Messages of users found in archives at the end.
     pub archived: u64,
+    /// Messages that were gathered where those of their accounts lie together.
+    pub gathered: u64,
     /// Accounts that were made while the world went on.
     pub accounts: u64,
     /// Backups that were made while the world went on, and served afterwards.
@@ -365,6 +367,7 @@ impl Managed {
     fn step(&mut self) {
         let world = &mut self.world;
         world.step += 1;
+        world.gather();
         match world.random.below(1000) {
             usual @ 0..USUAL => self.go_on(usual),
             995 if world.random.permille(150) => self.upgrade(),
@@ -424,6 +427,7 @@ impl Managed {
     /// Lets everything move once.
     fn round(&mut self) {
         self.world.step += 1;
+        self.world.gather();
         for worker in 0..self.world.workers.len() {
             self.world.turn(worker);
             self.commit(worker);

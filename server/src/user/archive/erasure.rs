@@ -49,9 +49,12 @@ impl Default for Erasure {
 /// A log that is being gone through.
 struct Pass {
     journal: u64,
+    /// Nobody writes to its segments.
+    is_sealed: bool,
     state: ErasurePass,
-    /// Segments before this position were written to before it began; `None`: nobody writes to any of them.
-    until: Option<Position>,
+    /// Segments before this position were there before it began. Later ones have nothing of what is to be erased: the gathered log
+    /// gets more meanwhile, without what has been erased until they have their names.
+    until: Position,
     /// When the next file may be looked at.
     next_ms: u64,
     /// Milliseconds between two files.
@@ -62,6 +65,14 @@ struct Pass {
     /// An erased text that stays because it waits in this mailbox, and whether the directory has been told that there is one.
     waits: Option<(ActorId, Sequence)>,
     is_due_again: bool,
+}
+
+/// A log that nobody writes to, as it was after it had been read what is to be erased.
+struct Sealed {
+    journal: u64,
+    files: usize,
+    /// All of them begin before.
+    until: Position,
 }
 
 enum Step {
@@ -109,13 +120,21 @@ fn look(actors: &mut Actors, env: &Env, fx: &mut Effects, due: ErasuresDue, is_t
     }
     let task = Box::new(move |reader: &mut PageReader| -> Then {
         let journals = reader.journals();
-        // One that cannot be listed is reported when it is gone through.
-        let sealed = reader.sealed_journals().into_iter();
-        let sealed = sealed.map(|id| (id, reader.files(id).unwrap_or_default())).collect();
+        let sealed = sealed_of(reader);
         Box::new(move |actors, env, fx| choose(actors, env, fx, due, (journals, sealed)))
     });
     // With a full queue the next look is soon enough.
     let _ = fx.jobs.task(task);
+}
+
+fn sealed_of(reader: &mut PageReader) -> Vec<Sealed> {
+    let sealed = reader.sealed_journals().into_iter();
+    let of = |journal| {
+        // One that cannot be listed is reported when it is gone through.
+        let (files, until) = reader.files(journal).unwrap_or((0, Position(u64::MAX)));
+        Sealed { journal, files, until }
+    };
+    sealed.map(of).collect()
 }
 
 /// Begins with one of the logs of this worker that has not been gone through for all that is due.
@@ -124,7 +143,7 @@ fn choose(
     env: &Env,
     fx: &mut Effects,
     due: ErasuresDue,
-    (journals, sealed): (Vec<u64>, Vec<(u64, usize)>),
+    (journals, sealed): (Vec<u64>, Vec<Sealed>),
 ) {
     match done_of(env, &journals) {
         // What is left of a pass is no reason for another one.
@@ -140,8 +159,9 @@ fn choose(
     let sealed = if env.worker == 0 { sealed } else { Vec::new() };
     let log = actors.commits.log();
     let (own, own_files) = (log.id(), log.journal().segments().count());
-    let files = own_files + sealed.iter().map(|(_, files)| files).sum::<usize>();
-    let mine = std::iter::once((own, false)).chain(sealed.into_iter().map(|(id, _)| (id, true)));
+    let files = own_files + sealed.iter().map(|log| log.files).sum::<usize>();
+    let sealed = sealed.into_iter().map(|log| (log.journal, Some(log.until)));
+    let mine = std::iter::once((own, None)).chain(sealed);
     for journal in mine {
         if begin(actors, env, journal, due, (&journals, files)) {
             return go_on(actors, env, fx);
@@ -193,12 +213,12 @@ fn pause_ms(part_ms: u64, files: usize) -> u64 {
     (part_ms / files.max(1) as u64).min(LOOK_MS)
 }
 
-/// Begins to go through a log, if that has not been done for all that is to be erased. `files`: those of all logs that this worker
-/// goes through. Returns whether it has begun.
+/// Begins to go through a log, if that has not been done for all that is to be erased; `sealed_until` is where a sealed one ends.
+/// `files`: those of all logs that this worker goes through. Returns whether it has begun.
 fn begin(
     actors: &mut Actors,
     env: &Env,
-    (journal, is_sealed): (u64, bool),
+    (journal, sealed_until): (u64, Option<Position>),
     due: ErasuresDue,
     (journals, files): (&[u64], usize),
 ) -> bool {
@@ -215,20 +235,21 @@ fn begin(
     if state.up_to <= state.done {
         state = ErasurePass { up_to: due.newest, done_to: Position(0), ..state };
     }
-    let until = match is_sealed {
-        true => None,
-        false if env.now.0 < actors.archives.upkeep.erasure.own_after_ms => return false,
+    let until = match sealed_until {
+        Some(until) => until,
+        None if env.now.0 < actors.archives.upkeep.erasure.own_after_ms => return false,
         // Everything that is to be erased has been written by now.
-        false => match actors.commits.log_mut().seal_segment() {
-            Some(until) => Some(until),
+        None => match actors.commits.log_mut().seal_segment() {
+            Some(until) => until,
             None => return false,
         },
     };
-    if !is_sealed {
+    if sealed_until.is_none() {
         actors.archives.upkeep.erasure.own_after_ms = env.now.0 + LOOK_MS;
     }
     actors.archives.upkeep.erasure.pass = Some(Pass {
         journal,
+        is_sealed: sealed_until.is_some(),
         state,
         until,
         next_ms: 0,
@@ -290,15 +311,15 @@ fn stop(actors: &mut Actors, error: &dyn std::fmt::Display) {
 
 /// Has the next file looked at.
 fn next(actors: &mut Actors, env: &Env, fx: &mut Effects, pass: Pass) {
-    let (journal, from) = (pass.journal, pass.state.done_to);
-    let taken = match pass.until {
-        None => fx.jobs.task(Box::new(move |reader| {
-            let done = reader.erase_sealed(journal, from);
+    let (journal, positions) = (pass.journal, pass.state.done_to..pass.until);
+    let taken = match pass.is_sealed {
+        true => fx.jobs.task(Box::new(move |reader| {
+            let done = reader.erase_sealed(journal, positions);
             Box::new(move |actors, env, fx| sealed_done(actors, env, fx, done))
         })),
-        Some(until) => {
+        false => {
             let mut segments = actors.commits.log().journal().segments();
-            let Some(segment) = segments.find(|segment| *segment >= from && *segment < until) else {
+            let Some(segment) = segments.find(|segment| positions.contains(segment)) else {
                 drop(segments);
                 return all_done(actors, env, fx, pass);
             };
@@ -393,6 +414,12 @@ fn tell(actors: &mut Actors, fx: &mut Effects, pass: Pass, then_step: Option<Ste
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use whimbrel_storage::archive::readers::Folders;
+    use whimbrel_storage::directory::Directory;
+
     use super::*;
 
     #[test]
@@ -402,5 +429,27 @@ mod tests {
             assert!(pause_ms(part_ms, files) * files as u64 <= part_ms, "{files} files");
         }
         assert_eq!((pause_ms(part_ms, 0), pause_ms(part_ms, 100), pause_ms(0, 5)), (LOOK_MS, LOOK_MS, 0));
+    }
+
+    #[test]
+    fn a_pass_through_a_sealed_log_ends_with_the_files_that_were_there_when_it_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = directory::Options { domain: "localhost".to_owned(), ..directory::Options::default() };
+        let directory = Directory::open(&folder.path().join("directory"), &options).unwrap();
+        let log = folder.path().join("log");
+        fs::create_dir(&log).unwrap();
+        let name = |base: u64| fs::write(log.join(format!("{base:016x}.seg")), "").unwrap();
+        [0, 4096, 12_288].into_iter().for_each(name);
+        let unreadable = folder.path().join("no folder");
+        fs::write(&unreadable, "").unwrap();
+        let folders = Folders::new(vec![(1, log.clone()), (2, unreadable)]).with_sealed(vec![1, 2]);
+        let mut reader = PageReader::new(directory, Arc::new(folders));
+        let of = |log: &Sealed| (log.journal, log.files, log.until);
+        let sealed: Vec<_> = sealed_of(&mut reader).iter().map(of).collect();
+        name(16_384);
+        assert_eq!(sealed, [(1, 3, Position(12_289)), (2, 0, Position(u64::MAX))]);
+        let positions = Position(12_289)..sealed[0].2;
+        assert_eq!(reader.erase_sealed(1, positions).unwrap(), None);
+        assert!(reader.erase_sealed(2, Position(0)..sealed[1].2).is_err(), "it is not taken for done");
     }
 }

@@ -36,9 +36,13 @@ const TABLES: [&[Description]; 7] = [
     UploadMetrics::DESCRIPTIONS,
 ];
 
-/// Metrics that no step moves: why, and the test that moves each instead, as `path: name`. There are none, and what a
-/// test can cause does not belong here.
-const EXCUSED: &[(&str, &str, &str)] = &[];
+/// Metrics that no step moves: why, and the test that moves each instead, as `path: name`. What a test can cause does not belong
+/// here.
+const EXCUSED: &[(&str, &str, &str)] = &[(
+    "archive.gather_no_room",
+    "the disk of whoever runs the tests is not to be filled",
+    "storage/src/archive/tests/gathering.rs: nothing_is_gathered_while_the_disk_has_no_room",
+)];
 
 /// Lengths that are gone within a moment, and the high-water mark that is walked in their stead.
 const FLEETING: &[(&str, &str)] = &[

@@ -6,13 +6,13 @@ use crate::directory::{Erased, ErasurePass, ErasuresDue};
 use crate::log::{sealed_journals, verify};
 
 impl House {
-    fn erase(&self, actor: ActorId, id: Sequence) {
+    pub(super) fn erase(&self, actor: ActorId, id: Sequence) {
         let erased = Erased { at_ms: 1, received_ms: 1, tombstone: b"tombstone".to_vec() };
         run_inline(&self.directory, Box::new(move |t| t.erase_from_archive(actor, id, &erased))).unwrap();
     }
 
     /// Whether the files of the logs have a text.
-    fn has_on_disk(&self, text: &str) -> bool {
+    pub(super) fn has_on_disk(&self, text: &str) -> bool {
         let mut folders = vec![self.folder.path().join("log")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -32,7 +32,7 @@ impl House {
     }
 
     /// Goes once through the files of a log, as a server does. Returns how many texts were taken out.
-    fn go_through(&mut self, shard: usize) -> usize {
+    pub(super) fn go_through(&mut self, shard: usize) -> usize {
         let until = self.logs[shard].seal_segment().expect("there is room");
         self.commit();
         let segments: Vec<Position> =
@@ -143,7 +143,7 @@ fn logs_of_earlier_numbers_of_workers_lose_erased_texts_too() {
     let folders = Folders::new(journal_folders(&log).unwrap()).with_sealed(sealed);
     let mut reader = PageReader::new(house.directory.clone(), Arc::new(folders));
     let (journal, mut from, mut erased) = (reader.sealed_journals()[0], Position(0), 0);
-    while let Some((next, texts)) = reader.erase_sealed(journal, from).unwrap() {
+    while let Some((next, texts)) = reader.erase_sealed(journal, from..Position(u64::MAX)).unwrap() {
         (from, erased) = (next, erased + texts);
     }
     assert_eq!((erased, house.has_on_disk("<secret>"), house.has_on_disk("<kept>")), (1, false, true));

@@ -9,6 +9,7 @@ use super::super::codec::Encoder;
 use super::super::error::DirectoryError;
 use super::super::tables::{Table, View, damaged};
 use super::counters::Counters;
+use super::gathering::GATHER_MESSAGES_MIN;
 use super::{ArchiveState, RowView, encode_row, key};
 use crate::actor::ActorId;
 use crate::archive::{Changes, Move, PackedRow, ROW_MESSAGES_MAX, Row, SegmentHeld};
@@ -160,25 +161,22 @@ impl Applying<'_, '_> {
         state.bytes += row.held_bytes;
         state.messages += messages;
         self.applied.messages += messages;
-        match self.joined(row)? {
-            Some(joined) => self.to.put_archive_row(&joined),
-            None => self.to.put_archive_row(row),
+        let before = self.to.view().archive_row_at(row.actor, Sequence::MAX)?;
+        let joined = match before {
+            Some(before) => joined(row, &before)?,
+            None => None,
+        };
+        // What was the newest row until now, and stays what it is.
+        let full = before.filter(|before| joined.is_none() && before.packed.messages() < GATHER_MESSAGES_MIN);
+        let full = full.map(|before| before.to_row().map_err(damaged(Table::Archive, &row.actor.key())));
+        if let Some(full) = full.transpose()? {
+            self.to.note_to_gather(&full.pack())?;
         }
-    }
-
-    /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
-    /// little has few rows all the same.
-    fn joined(&self, row: &PackedRow) -> Result<Option<PackedRow>, DirectoryError> {
-        if row.messages() >= ROW_MESSAGES_MAX {
-            return Ok(None);
+        let row = joined.as_ref().unwrap_or(row);
+        if row.messages() >= GATHER_MESSAGES_MIN {
+            self.to.note_to_gather(row)?;
         }
-        let before = self.to.view().archive_row_at(row.actor, Sequence::MAX)?.filter(|before| {
-            before.journal == row.journal && before.packed.messages() + row.messages() <= ROW_MESSAGES_MAX
-        });
-        let Some(before) = before else { return Ok(None) };
-        let mut joined = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
-        joined.slots.extend(row.slots());
-        Ok(Some(joined.pack()))
+        self.to.put_archive_row(row)
     }
 
     /// Notes where messages lie now.
@@ -235,4 +233,15 @@ impl Applying<'_, '_> {
         applied.segments = counters.write(to)?;
         Ok(applied)
     }
+}
+
+/// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
+/// little has few rows all the same.
+fn joined(row: &PackedRow, before: &RowView<'_>) -> Result<Option<PackedRow>, DirectoryError> {
+    if before.journal != row.journal || before.packed.messages() + row.messages() > ROW_MESSAGES_MAX {
+        return Ok(None);
+    }
+    let mut joined = before.to_row().map_err(damaged(Table::Archive, &row.actor.key()))?;
+    joined.slots.extend(row.slots());
+    Ok(Some(joined.pack()))
 }

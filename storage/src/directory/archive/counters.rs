@@ -152,6 +152,16 @@ impl Counters {
         Ok(())
     }
 
+    /// Whether the segment that a message lies in is there.
+    pub(super) fn is_there(
+        &mut self,
+        view: View<'_>,
+        journal: u64,
+        position: Position,
+    ) -> Result<bool, DirectoryError> {
+        Ok(self.find(view, journal, position)?.1.is_some_and(|tally| tally.records > 0))
+    }
+
     /// Takes a message out. `false`: its segment is gone.
     pub(super) fn take(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<bool, DirectoryError> {
         let (_, found) = self.find(view, journal, slot.position)?;

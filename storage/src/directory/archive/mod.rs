@@ -10,6 +10,7 @@
 //! | `sweep` | cuts, removals, and rows of segments that are gone |
 //! | `erased` | texts that must never be shown again |
 //! | `erasures` | what was erased and is on the disk still |
+//! | `gathering` | blocks that are to lie together with others of their actors, and those that do from now on |
 //! | `totals` | what all archives have together |
 //! | `preferences` | what an actor wants to be kept (XEP-0441) |
 
@@ -17,6 +18,7 @@ mod apply;
 mod counters;
 mod erased;
 mod erasures;
+mod gathering;
 mod preferences;
 mod read;
 mod sweep;
@@ -32,6 +34,7 @@ use crate::log::{Position, Sequence};
 pub use apply::{Applied, Shares};
 pub use erased::{Erased, TOMBSTONE_BYTES_MAX};
 pub use erasures::{ErasurePass, ErasuresDue};
+pub use gathering::{GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, ToGather};
 pub use preferences::{ArchiveDefault, ArchivePreferences, PREFERENCES_JIDS_MAX};
 pub use read::ArchiveView;
 pub use sweep::{Shrunk, Sweep, Swept, TAKERS_MAX, largest_takers};

@@ -103,6 +103,14 @@ impl<'t> ArchiveView<'t> {
         self.0.archive_state(actor)
     }
 
+    /// The row of an actor whose first message has this id.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn row(&self, actor: ActorId, first: Sequence) -> Result<Option<RowView<'t>>, DirectoryError> {
+        Ok(self.0.archive_row_at(actor, first)?.filter(|row| row.first == first))
+    }
+
     /// An actor's rows from the one on that begins last at or before an id, the oldest first.
     ///
     /// # Errors

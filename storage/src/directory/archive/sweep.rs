@@ -120,7 +120,8 @@ impl WriteTransaction<'_> {
     /// # Errors
     /// The directory is damaged or cannot be written.
     pub fn clear_archive_index(&mut self) -> Result<(), DirectoryError> {
-        for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals] {
+        for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals, Table::ArchiveGathering]
+        {
             let cleared = self.inner.tables.of(table).clear(&mut self.txn);
             cleared.map_err(|error| self.inner.failed("delete", error))?;
         }
@@ -323,6 +324,7 @@ impl WriteTransaction<'_> {
         state.bytes = state.bytes.saturating_sub(row.held_bytes());
         state.messages = state.messages.saturating_sub(messages);
         self.delete(Table::Archive, &key(row.actor.raw(), row.first().0))?;
+        self.forget_to_gather(row.actor, row.first())?;
         Ok(messages)
     }
 

@@ -7,6 +7,7 @@
 //!                  0000000004000000.seg
 //!                  checkpoint
 //!   generation-1/1/…
+//!   generation-0/0/…                     the gathered log, of archives alone: files that are whole from the beginning
 //!   damaged/                             what could not be read; of no use to the server
 //! ```
 //!
@@ -30,6 +31,9 @@ const LAYOUT: &str = "layout";
 const GENERATION: &str = "generation-";
 const DAMAGED: &str = "damaged";
 const TITLE: &str = "whimbrel log";
+
+/// Of no logs that are written to: they begin with 1.
+const GATHERED: u64 = 0;
 
 /// How long a lock that is held is waited for: a process that has just ended may be a moment from letting go, and a child that
 /// its owner starts holds it from the fork to the exec.
@@ -123,6 +127,11 @@ impl SealedLog {
         generation_folder(root, self.generation).join(self.shard.to_string())
     }
 
+    /// Whether texts of archives are gathered in it, which other logs had first.
+    pub(crate) fn is_gathered(&self) -> bool {
+        self.generation == GATHERED
+    }
+
     fn decode(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let generation = words.next()?.parse().ok()?;
@@ -154,6 +163,26 @@ impl Layout {
     pub(crate) fn journals(&self, root: &Path) -> Vec<(u64, PathBuf)> {
         let own = self.log_ids.iter().enumerate().map(|(shard, id)| (*id, self.folder(root, shard)));
         own.chain(self.sealed.iter().map(|log| (log.log_id, log.folder(root)))).collect()
+    }
+
+    /// The log in which texts of archives are gathered. Nobody writes to its files, so it is a sealed one to all who read.
+    pub(crate) fn gathered(&self) -> Option<SealedLog> {
+        self.sealed.iter().copied().find(SealedLog::is_gathered)
+    }
+
+    /// There is such a log from now on.
+    pub(crate) fn make_gathered(
+        &mut self,
+        files: &dyn Files,
+        root: &Path,
+        log_id: u64,
+    ) -> Result<SealedLog, LogError> {
+        let log = SealedLog { generation: GATHERED, shard: 0, log_id };
+        let folder = log.folder(root);
+        files.make_folder(&folder).map_err(|error| LogError::io("make", &folder, error))?;
+        self.sealed.push(log);
+        self.write(files, root)?;
+        Ok(log)
     }
 
     fn encode(&self) -> String {

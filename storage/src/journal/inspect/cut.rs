@@ -153,18 +153,18 @@ fn take_journals(
 ) -> Result<Vec<JournalCut>, LogError> {
     let mut journals = Vec::new();
     for (at, (log_id, relative)) in layout.journals(Path::new("")).into_iter().enumerate() {
-        let mut taken = take_journal(&folder.join(&relative), log_id, find, ends)?;
-        taken.folder = relative;
-        // Nothing is written to the logs of earlier generations.
-        if at >= layout.log_ids.len() {
-            taken.segments.iter_mut().for_each(|segment| segment.is_sealed = true);
-        }
-        journals.push(taken);
+        let from = folder.join(&relative);
+        let mut segments = take_segments(&from, log_id, find)?;
+        let end = match at < layout.log_ids.len() {
+            true => cut_tail(&from, log_id, &mut segments, ends)?,
+            false => seal_all(&mut segments),
+        };
+        journals.push(JournalCut { log_id, folder: relative, segments, end });
     }
     Ok(journals)
 }
 
-fn take_journal(folder: &Path, log_id: u64, find: Find<'_>, ends: &mut Ends) -> Result<JournalCut, LogError> {
+fn take_segments(folder: &Path, log_id: u64, find: Find<'_>) -> Result<Vec<SegmentCut>, LogError> {
     let mut segments = None;
     for _ in 0..ATTEMPTS_MAX {
         segments = try_segments(folder, log_id, find)?;
@@ -172,10 +172,26 @@ fn take_journal(folder: &Path, log_id: u64, find: Find<'_>, ends: &mut Ends) -> 
             break;
         }
     }
-    let mut segments = segments.ok_or_else(|| {
+    segments.ok_or_else(|| {
         let why = io::Error::other("its segments are deleted faster than they can be opened");
         LogError::io("read", folder, why)
-    })?;
+    })
+}
+
+/// Nothing is written to the logs of earlier generations, nor to files of the gathered one: they are taken whole, so that what
+/// comes behind a damaged record is in the copy as well. Returns their end.
+fn seal_all(segments: &mut [SegmentCut]) -> u64 {
+    segments.iter_mut().for_each(|segment| segment.is_sealed = true);
+    segments.last().map_or(0, |last| last.base + last.used)
+}
+
+/// Of a log that is written to, what it has now. Returns the end of its last record.
+fn cut_tail(
+    folder: &Path,
+    log_id: u64,
+    segments: &mut Vec<SegmentCut>,
+    ends: &mut Ends,
+) -> Result<u64, LogError> {
     let mut end = 0;
     // What comes after the last that has a record is spare.
     while let Some(last) = segments.last_mut() {
@@ -190,7 +206,7 @@ fn take_journal(folder: &Path, log_id: u64, find: Find<'_>, ends: &mut Ends) -> 
     if let Some((_, before)) = segments.split_last_mut() {
         before.iter_mut().for_each(|segment| segment.is_sealed = true);
     }
-    Ok(JournalCut { log_id, folder: PathBuf::new(), segments, end })
+    Ok(end)
 }
 
 /// `None` when a file has gone since the list was taken.

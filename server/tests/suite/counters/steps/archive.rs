@@ -36,6 +36,65 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "messages of an archive are gathered, but for those that cannot be read",
+        configure: |config| {
+            config.workers = 1;
+            config.archive.gather_seconds = 1;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 200, 1000);
+            for metric in ["archive.to_gather", "archive.gathered"] {
+                stage.until(metric);
+            }
+            stage.until("archive.gathered_files");
+            stage.until("archive.gathered_bytes");
+            let log = server.data.as_ref().expect("it runs").path().join("log");
+            std::fs::create_dir(log.join("generation-0/0/gathering.partial")).expect("it can be made");
+            stage.until_with("archive.gather_failed", || fill(&mut romeo, 70, 100));
+            std::fs::remove_dir(log.join("generation-0/0/gathering.partial")).expect("it can be removed");
+            for file in &segments(&log) {
+                let content = std::fs::read(file).expect("a file of the log");
+                let file = std::fs::OpenOptions::new().write(true).open(file).expect("it can be written");
+                for at in (0..content.len().saturating_sub(100)).step_by(50) {
+                    if content[at..at + 50] == [b'x'; 50] {
+                        file.write_all_at(b"y", at as u64).expect("it can be written");
+                    }
+                }
+            }
+            stage.until("archive.gather_left");
+        },
+        moves: &[
+            "archive.to_gather",
+            "archive.gathered",
+            "archive.gathered_files",
+            "archive.gathered_bytes",
+            "archive.gather_failed",
+            "archive.gather_left",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "what was gathered and the logs take more than they may",
+        configure: |config| {
+            config.workers = 1;
+            config.log_segment_mib = 2;
+            config.log_mib_max = 16;
+            config.archive.gather_seconds = 1;
+        },
+        act: |stage, server| {
+            let mut romeo = server.online("romeo", "orchard");
+            let filler = "x".repeat(20_000);
+            stage.until_with("archive.gather_pressed", || {
+                let body = format!("<body>{filler}</body>");
+                romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
+                while romeo.next_message() != "f" {}
+            });
+        },
+        moves: &["archive.gather_pressed"],
+        ..PLAIN
+    },
+    Step {
         what: "all archives together become too large",
         configure: |config| {
             config.workers = 1;

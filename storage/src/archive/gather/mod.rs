@@ -1,0 +1,578 @@
+//! Gathering: texts of an actor that lie far apart in a worker's log, because many others were written in between, are copied to
+//! where they lie together. So a page of an archive is read from the disk with two or three reads, whatever is interleaved.
+//!
+//! ```text
+//! rows ── full ──▶ list in the directory ── enough of them ──▶ plan: (actor, id) → places of a new file
+//!                                                               │
+//!   workers' logs, pages mostly in memory ── in their order ──▶ copy ──▶ sync ──▶ file has its name ──▶ rows switch, 256 at a time
+//!                                                                                                          │
+//!   old segments: nobody holds them, they go by themselves ◀───────────────────────────────────────────────┘
+//! ```
+//!
+//! The file has its name before the first row says that its texts are there, and the logs lose nothing before all do. Rows switch
+//! only if they are as they were when their texts were read, and nothing of them was erased or cut meanwhile; what was is taken
+//! out of the file at once, and is due to be erased once more. A crash leaves a file without a name, which is removed; a file that
+//! nobody holds, which is removed at the next start, as it is at once when it is given up; or rows that have not switched yet,
+//! which are still listed.
+//!
+//! | module | what |
+//! |---|---|
+//! | here | the steps |
+//! | `batch` | what goes into a file, and where |
+//! | `room` | whether a file may be made, and when the oldest goes |
+//! | `thread` | the thread that does it beside a server |
+
+mod batch;
+mod room;
+mod thread;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Tallies;
+use super::erase;
+use super::query::QueryError;
+use super::readers::Folders;
+use super::segments::{Segments, Source};
+use crate::actor::ActorId;
+use crate::directory::{
+    Directory, DirectoryError, GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, WriteTransaction,
+    run_inline,
+};
+use crate::journal::format::segment::file_name;
+use crate::journal::live::files::{Files, System};
+use crate::journal::options::SEGMENT_BYTES_MAX;
+use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, random_id};
+
+use batch::Batch;
+use room::Room;
+
+pub use room::Space;
+pub use thread::{GatherWorld, Gathering};
+
+/// Rows of a file at most, so that what is known of their texts takes ten MiB or so.
+const ROWS_MAX: usize = 2_048;
+/// Rows that switch in one transaction.
+const SWITCH_ROWS: usize = 256;
+/// Rows that are looked at in one transaction to be listed.
+const LIST_ROWS: usize = 1_000;
+
+/// When a file is written.
+#[derive(Clone, Copy, Debug)]
+pub struct GatherSettings {
+    /// Most bytes of a file, but for a single row that is larger.
+    pub file_bytes_max: u64,
+    /// Nothing is done before so many bytes are due.
+    pub file_bytes_min: u64,
+    /// But after so many milliseconds, for less.
+    pub wait_ms: u64,
+    /// Otherwise nothing is gathered, and only room is made of what was.
+    pub is_on: bool,
+}
+
+impl Default for GatherSettings {
+    /// Files of 32 MiB at most, and of 16 MiB at least or what has come in six hours.
+    fn default() -> Self {
+        Self { file_bytes_max: 32 << 20, file_bytes_min: 16 << 20, wait_ms: 6 * 3_600_000, is_on: true }
+    }
+}
+
+/// What a step has led to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stepped {
+    /// There is more to do.
+    Working,
+    /// Nothing is due.
+    Idle,
+    /// The disk has no room for a file.
+    NoRoom,
+}
+
+/// Bytes that are read in a second at most, with what lies between texts, so that a disk has time for others.
+pub(crate) const BYTES_PER_SECOND: u64 = 32 << 20;
+
+/// What is counted. Read by anybody.
+#[derive(Debug, Default)]
+pub struct GatherMetrics {
+    /// Messages that were gathered.
+    pub messages: AtomicU64,
+    /// Their rows.
+    pub rows: AtomicU64,
+    /// Rows that were left alone, because something else has changed them, or because a text could not be read.
+    pub left: AtomicU64,
+    /// Files that were given up before their time because there was no room.
+    pub pressed: AtomicU64,
+    /// Texts that were erased while they were copied.
+    pub erased: AtomicU64,
+    /// Steps that failed.
+    pub failures: AtomicU64,
+    /// 1 while the disk has no room for a file.
+    pub no_room: AtomicU64,
+    /// Files of the gathered log, and their bytes.
+    pub files: AtomicU64,
+    /// See `files`.
+    pub bytes: AtomicU64,
+}
+
+/// What it works with.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) directory: Directory,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) folders: Arc<Folders>,
+    pub(crate) files: Arc<dyn Files>,
+    /// The folder of all logs.
+    pub(crate) root: PathBuf,
+}
+
+/// Gathers, a step at a time. See the module.
+pub struct Gatherer {
+    place: Place,
+    log: GatheredLog,
+    settings: GatherSettings,
+    metrics: Arc<GatherMetrics>,
+    /// Its files: where they begin, and their bytes.
+    files: Vec<(u64, u64)>,
+    /// Where the next file may begin.
+    next: u64,
+    listing: Listing,
+    /// Messages of a row that is listed although it is its actor's newest.
+    messages_min: usize,
+    batch: Option<Batch>,
+    named: Option<Named>,
+    /// When a file was written last, or nothing was due.
+    last_ms: Option<u64>,
+    room: Room,
+    /// No row says that its text is in a file that went.
+    is_reconciled: bool,
+    /// Bytes that were read since [`Gatherer::take_read`].
+    read_bytes: u64,
+}
+
+/// A file that has its name, or is about to get it. Nobody may remove a file meanwhile, because rows are about to refer to this one.
+struct Named {
+    base: u64,
+    held: Held,
+}
+
+/// What is known of the rows that refer to a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Held {
+    /// There are none.
+    Nothing,
+    /// [`Tallies`] know of all.
+    Known,
+    /// A transaction is under way or has failed, maybe after it was written: there may be some that nobody knows of.
+    InDoubt,
+}
+
+/// Rows that were there before there was a list of those that are due.
+enum Listing {
+    Behind(Option<(ActorId, Sequence)>),
+    Done,
+}
+
+impl Gatherer {
+    /// For the logs in a folder, which must be open in this process. Makes the gathered log, if there is none: before
+    /// [`Folders`] are made of [`journal_folders`](crate::log::journal_folders), [`Gatherer::prepare`] must have been called.
+    ///
+    /// # Errors
+    /// The gathered log, or the directory, cannot be read.
+    pub fn new(
+        directory: &Directory,
+        tallies: &Arc<Tallies>,
+        folders: &Arc<Folders>,
+        log: &Path,
+        settings: GatherSettings,
+    ) -> Result<Self, QueryError> {
+        let place = Place {
+            directory: directory.clone(),
+            tallies: tallies.clone(),
+            folders: folders.clone(),
+            files: Arc::new(System),
+            root: log.to_owned(),
+        };
+        Self::with(place, settings, &random_id)
+    }
+
+    /// Makes the gathered log of a folder, if there is none. The logs must be open in this process.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn prepare(log: &Path) -> Result<(), LogError> {
+        make_gathered(&System, log, &random_id).map(|_| ())
+    }
+
+    pub(crate) fn with(
+        place: Place,
+        settings: GatherSettings,
+        random_id: &dyn Fn() -> Result<u64, LogError>,
+    ) -> Result<Self, QueryError> {
+        let log = make_gathered(&*place.files, &place.root, random_id)?;
+        place.folders.add(log.journal, &log.folder);
+        let mut files = Vec::new();
+        for base in log.bases(&*place.files)? {
+            let path = log.folder.join(file_name(base));
+            let metadata = path.metadata().map_err(|error| LogError::io("look at", &path, error))?;
+            files.push((base, metadata.len()));
+        }
+        let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
+        let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
+        let mut gatherer = Self {
+            place,
+            log,
+            settings,
+            metrics: Arc::default(),
+            files,
+            next: next.next_multiple_of(crate::journal::options::PAGE_BYTES),
+            listing: if is_listed { Listing::Done } else { Listing::Behind(None) },
+            messages_min: GATHER_MESSAGES_MIN,
+            batch: None,
+            named: None,
+            last_ms: None,
+            room: Room::default(),
+            is_reconciled: false,
+            read_bytes: 0,
+        };
+        // What a crash has left between its name and its rows.
+        let (tallies, journal) = (gatherer.place.tallies.clone(), gatherer.log.journal);
+        gatherer.remove_unheld(&|base| !tallies.needs(journal, Position(base)));
+        Ok(gatherer)
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<GatherMetrics> {
+        &self.metrics
+    }
+
+    /// The id of the gathered log.
+    #[must_use]
+    pub fn journal(&self) -> u64 {
+        self.log.journal
+    }
+
+    /// Does a bounded piece of work: some reads and what they bring is copied, or one transaction is written. `now_ms`: of a clock that
+    /// is never set. May wait for the disk. After an error, what
+    /// was under way is begun anew by a later call.
+    ///
+    /// # Errors
+    /// Rows or texts cannot be read, the file or the directory cannot be written.
+    pub fn step(
+        &mut self,
+        source: &mut GatherSource,
+        now_ms: u64,
+        space: Space,
+    ) -> Result<Stepped, QueryError> {
+        source.0.begin();
+        self.step_from(&mut source.0, now_ms, space)
+    }
+
+    pub(crate) fn step_from(
+        &mut self,
+        source: &mut dyn Source,
+        now_ms: u64,
+        space: Space,
+    ) -> Result<Stepped, QueryError> {
+        let stepped = self.go_on(source, now_ms, space);
+        match &stepped {
+            Ok(stepped) => {
+                self.metrics.no_room.store(u64::from(*stepped == Stepped::NoRoom), Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.metrics.failures.fetch_add(1, Ordering::Relaxed);
+                self.give_up();
+            }
+        }
+        stepped
+    }
+
+    /// Bytes that were read since this was asked last.
+    pub(super) fn take_read(&mut self) -> u64 {
+        std::mem::take(&mut self.read_bytes)
+    }
+
+    /// Lets go of what is under way: it is begun anew.
+    pub fn give_up(&mut self) {
+        self.batch = None;
+        if let Some(Named { base, held: Held::Nothing }) = self.named {
+            self.remove_unheld(&|of| of == base);
+        }
+        self.answer();
+        // Also after a panic, which has left no batch. What cannot be removed goes with the next one, or at the start.
+        let _ = self.place.files.remove(&self.log.unfinished());
+    }
+
+    /// Removes files to which no row refers, at once: nobody can say of a text in them whether it was erased. One that cannot be
+    /// removed goes later, as any that nobody needs.
+    fn remove_unheld(&mut self, is_unheld: &dyn Fn(u64) -> bool) {
+        let _guard = self.place.folders.exclusive();
+        let (files, folder) = (&*self.place.files, &self.log.folder);
+        let remove = |base: u64| is_unheld(base) && files.remove(&folder.join(file_name(base))).is_ok();
+        self.files.retain(|(base, _)| !remove(*base));
+        self.count_files();
+    }
+
+    /// What is held of files is said by rows alone again, unless it is in doubt what they say.
+    fn answer(&mut self) {
+        if self.named.take_if(|named| named.held != Held::InDoubt).is_some() {
+            self.place.tallies.answer(self.log.journal);
+        }
+    }
+
+    /// After a transaction that has failed: finds out whether rows refer to the file.
+    fn clear_doubt(&mut self) -> Result<(), QueryError> {
+        let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
+        let (journal, segment) = (self.log.journal, Position(base));
+        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
+        self.place.tallies.apply(&held);
+        self.set_held(Held::Known);
+        self.answer();
+        Ok(())
+    }
+
+    fn set_held(&mut self, held: Held) {
+        if let Some(named) = &mut self.named {
+            named.held = held;
+        }
+    }
+
+    /// Has all rows listed that have at least so many messages, be they their actors' newest: for simulations, whose archives are
+    /// small.
+    pub fn list_again(&mut self, messages_min: usize) {
+        (self.listing, self.messages_min) = (Listing::Behind(None), messages_min);
+    }
+
+    fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
+        let Some(mut batch) = self.batch.take() else {
+            self.clear_doubt()?;
+            return self.begin(now_ms, space);
+        };
+        let is_over = self.advance(&mut batch, source);
+        // On an error it is given up by the caller.
+        self.batch = Some(batch);
+        if is_over? {
+            self.batch = None;
+            self.answer();
+            self.last_ms = Some(now_ms);
+        }
+        Ok(Stepped::Working)
+    }
+
+    /// Goes on with a file. Returns whether that was all.
+    fn advance(&mut self, batch: &mut Batch, source: &mut dyn Source) -> Result<bool, QueryError> {
+        if !batch.is_copied() {
+            let (bytes, is_done) = batch.copy(source, self.log.journal)?;
+            self.read_bytes += bytes;
+            if is_done {
+                let path = self.log.unfinished();
+                batch.flush().map_err(|error| LogError::io("write", &path, error))?;
+            }
+            return Ok(false);
+        }
+        if !batch.is_synced() {
+            let path = self.log.unfinished();
+            batch.sync().map_err(|error| LogError::io("write", &path, error))?;
+            return Ok(false);
+        }
+        if !batch.is_published() {
+            self.publish(batch)?;
+            return Ok(false);
+        }
+        let rows = batch.to_switch(self.log.journal, SWITCH_ROWS);
+        self.switch(batch, rows)?;
+        Ok(batch.is_switched())
+    }
+
+    /// Nothing is under way: looks what is due.
+    fn begin(&mut self, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
+        self.list_files()?;
+        if self.reconcile()? {
+            return Ok(Stepped::Working);
+        }
+        if let Some(stepped) = self.make_room(now_ms, space)? {
+            return Ok(stepped);
+        }
+        if !self.settings.is_on {
+            return Ok(Stepped::Idle);
+        }
+        if self.list()? {
+            return Ok(Stepped::Working);
+        }
+        let most = self.settings.file_bytes_max;
+        let (due, has_more) = self.place.directory.archive_to_gather(ROWS_MAX, most)?;
+        let bytes: u64 = due.iter().map(|row| row.bytes).sum();
+        let last_ms = *self.last_ms.get_or_insert(now_ms);
+        if due.is_empty() {
+            self.last_ms = Some(now_ms);
+            return Ok(Stepped::Idle);
+        }
+        let has_waited = now_ms >= last_ms.saturating_add(self.settings.wait_ms);
+        if bytes < self.settings.file_bytes_min && !has_more && !has_waited {
+            return Ok(Stepped::Idle);
+        }
+        let (batch, gone) =
+            Batch::plan(&self.place.directory, &due, &self.place.folders.sealed_ids(), self.next)?;
+        if !gone.is_empty() {
+            self.apply(Switches { gone, ..Switches::default() })?;
+        }
+        let Some(mut batch) = batch else { return Ok(Stepped::Working) };
+        if let Some(stepped) = self.room_for(space, batch.bytes())? {
+            return Ok(stepped);
+        }
+        let path = self.log.unfinished();
+        match batch.create(&*self.place.files, &path, self.log.journal) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(Stepped::NoRoom),
+            Err(error) => return Err(LogError::io("make", &path, error).into()),
+        }
+        self.batch = Some(batch);
+        Ok(Stepped::Working)
+    }
+
+    /// Lists some of the rows that were there before there was a list. `false`: that has been done.
+    fn list(&mut self) -> Result<bool, QueryError> {
+        let Listing::Behind(behind) = self.listing else { return Ok(false) };
+        let (gathered, least) = (self.log.journal, self.messages_min);
+        let job = move |t: &mut WriteTransaction<'_>| t.list_to_gather(gathered, behind, (least, LIST_ROWS));
+        let next = self.write(job)?;
+        self.listing = next.map_or(Listing::Done, |next| Listing::Behind(Some(next)));
+        Ok(true)
+    }
+
+    /// The file has its name from now on. Nobody removes it before its rows have switched.
+    fn publish(&mut self, batch: &mut Batch) -> Result<(), QueryError> {
+        let lost = batch.lost(&self.place.directory)?;
+        let wiped = batch.wipe(&lost, self.log.journal);
+        self.metrics.erased.fetch_add(wiped, Ordering::Relaxed);
+        let path = self.log.folder.join(file_name(batch.base()));
+        batch.close().map_err(|error| LogError::io("write", &path, error))?;
+        // First: where it lies is never given again, also when it is gone after a crash.
+        let end = batch.base() + batch.bytes();
+        self.write(move |t| t.gathered_up_to(Position(end)))?;
+        self.next = end;
+        self.place.tallies.expect(self.log.journal);
+        self.named = Some(Named { base: batch.base(), held: Held::Nothing });
+        batch.published();
+        self.files.push((batch.base(), batch.bytes()));
+        {
+            let _guard = self.place.folders.exclusive();
+            let renamed = self.place.files.rename(&self.log.unfinished(), &path);
+            renamed.map_err(|error| LogError::io("name", &path, error))?;
+        }
+        self.count_files();
+        self.lose_last(batch)
+    }
+
+    /// Whoever has gone through all files for an erasure did so before this one had its name, or finds it: what was erased until now
+    /// leaves it here.
+    fn lose_last(&self, batch: &mut Batch) -> Result<(), QueryError> {
+        let lost = batch.lost(&self.place.directory)?;
+        let positions: Vec<Position> = lost.iter().map(|text| text.position).collect();
+        self.metrics.erased.fetch_add(positions.len() as u64, Ordering::Relaxed);
+        self.wipe(batch.base(), &positions)
+    }
+
+    fn switch(&mut self, batch: &mut Batch, rows: Vec<SwitchRow>) -> Result<(), QueryError> {
+        self.set_held(Held::InDoubt);
+        let switched = self.apply(Switches {
+            journal: self.log.journal,
+            segment: Position(batch.base()),
+            rows,
+            gone: Vec::new(),
+        })?;
+        self.set_held(Held::Known);
+        batch.advance_switched(SWITCH_ROWS);
+        self.wipe(batch.base(), &switched.erased)
+    }
+
+    fn apply(&self, switches: Switches) -> Result<Switched, QueryError> {
+        let job = move |t: &mut WriteTransaction<'_>| t.switch_rows(&switches);
+        let switched = self.write(job)?;
+        self.place.tallies.apply(&switched.segments);
+        let GatherMetrics { messages, rows, left, erased, .. } = &*self.metrics;
+        messages.fetch_add(switched.messages, Ordering::Relaxed);
+        rows.fetch_add(switched.rows, Ordering::Relaxed);
+        left.fetch_add(switched.left, Ordering::Relaxed);
+        erased.fetch_add(switched.erased.len() as u64, Ordering::Relaxed);
+        Ok(switched)
+    }
+
+    /// Writes to the directory. Nobody waits for it, so the disk is asked first.
+    fn write<T>(
+        &self,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
+    ) -> Result<T, DirectoryError> {
+        let directory = self.place.directory.clone();
+        let job = move |t: &mut WriteTransaction<'_>| {
+            directory.prove_disk()?;
+            job(t)
+        };
+        run_inline(&self.place.directory, Box::new(job))
+    }
+
+    /// Takes texts out of a file that has its name.
+    fn wipe(&self, base: u64, positions: &[Position]) -> Result<(), QueryError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let path = self.log.folder.join(file_name(base));
+        let failed = |error| LogError::io("write anew", &path, error);
+        let _guard = self.place.folders.exclusive();
+        let Some(mut content) = self.place.files.read(&path).map_err(failed)? else { return Ok(()) };
+        erase::wipe(&mut content, self.log.journal, Position(base), positions);
+        self.place.files.replace(&path, &content).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Which files are still there.
+    fn list_files(&mut self) -> Result<(), QueryError> {
+        let bases = self.log.bases(&*self.place.files)?;
+        self.files.retain(|(base, _)| bases.binary_search(base).is_ok());
+        self.count_files();
+        Ok(())
+    }
+
+    fn count_files(&self) {
+        self.metrics.files.store(self.files.len() as u64, Ordering::Relaxed);
+        self.metrics.bytes.store(self.bytes(), Ordering::Relaxed);
+    }
+
+    /// Bytes of its files.
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// What texts are read from.
+pub struct GatherSource(Segments);
+
+impl GatherSource {
+    /// From journals that lie where `folders` says.
+    #[must_use]
+    pub fn new(folders: Arc<Folders>) -> Self {
+        Self(Segments::new(folders))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&mut self) -> &mut dyn Source {
+        &mut self.0
+    }
+
+    /// Gives back the space of files that have been deleted.
+    pub fn tidy(&mut self) {
+        self.0.close_deleted();
+    }
+}
+
+/// Bytes of the largest row that is gathered.
+fn is_too_large(bytes: u64) -> bool {
+    bytes > SEGMENT_BYTES_MAX / 2
+}
+
+/// Bytes that the file system of a folder has left; when it does not say, more than anybody can need.
+#[must_use]
+pub fn free_bytes(folder: &Path) -> u64 {
+    crate::uploads::free_bytes(folder).unwrap_or(u64::MAX)
+}
