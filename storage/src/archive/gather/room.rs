@@ -1,7 +1,7 @@
 //! Room: whether a file may be made, and when the oldest goes.
 //!
-//! All workers' logs and the gathered log together may take what all logs may. A file is begun only if it fits into that beside
-//! everything else. While the gathered log has the larger part, its oldest file goes for a new one; while the logs have, nothing is
+//! All workers' logs and the gathered log together may take what all logs may, and a file more: so gathering goes on beside logs that
+//! are at their limit, which let go of what has been gathered. A file is begun only if it fits into that. While the gathered log has the larger part, its oldest file goes for a new one; while the logs have, nothing is
 //! gathered, since that would take the oldest messages away of which the logs may have room yet. The oldest file goes as well when logs
 //! grow, and on a full disk, as long as that gives room: a snapshot, or a backup under way, may hold what is removed.
 
@@ -79,7 +79,7 @@ impl Gatherer {
             return Ok(Some(Stepped::NoRoom));
         }
         let total = space.logs_bytes.saturating_add(self.bytes()).saturating_add(bytes);
-        if total <= space.bytes_max {
+        if total <= self.bytes_max(space) {
             return Ok(None);
         }
         match self.files.first().copied() {
@@ -88,10 +88,15 @@ impl Gatherer {
         }
     }
 
+    fn bytes_max(&self, space: Space) -> u64 {
+        space.bytes_max.saturating_add(self.settings.file_bytes_max)
+    }
+
     /// Gives up the oldest file when it is to go. `None`: there is room enough; otherwise what this step has been.
     pub(super) fn make_room(&mut self, now_ms: u64, space: Space) -> Result<Option<Stepped>, QueryError> {
         let Some((oldest, bytes)) = self.files.first().copied() else { return Ok(None) };
         let total = space.logs_bytes.saturating_add(self.bytes());
+        let space = Space { bytes_max: self.bytes_max(space), ..space };
         if !self.room.is_due(now_ms, space, (total, bytes)) {
             return Ok(self.room.since_ms.map(|_| Stepped::NoRoom));
         }

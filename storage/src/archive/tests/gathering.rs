@@ -579,7 +579,7 @@ fn a_file_that_would_take_too_much_is_not_begun_and_takes_none_away() {
     house.flush();
     let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
     let mut gather = Gather::of(&house, small);
-    let tight = Space { logs_bytes: 1 << 20, bytes_max: (1 << 20) + (150 << 10), ..Space::ENDLESS };
+    let tight = Space { logs_bytes: 1 << 20, bytes_max: (1 << 20) + (80 << 10), ..Space::ENDLESS };
     for _ in 0..1000 {
         house.now_ms += 100;
         gather.gatherer.step(&mut gather.source, house.now_ms, tight).unwrap();

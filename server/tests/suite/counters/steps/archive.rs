@@ -75,7 +75,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "what was gathered and the logs take more than they may",
+        what: "what was gathered has half of what all logs may take, and more comes",
         configure: |config| {
             config.workers = 1;
             config.log_segment_mib = 2;
@@ -84,7 +84,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         },
         act: |stage, server| {
             let mut romeo = server.online("romeo", "orchard");
-            let filler = "x".repeat(20_000);
+            let filler = "x".repeat(60_000);
             stage.until_with("archive.gather_pressed", || {
                 let body = format!("<body>{filler}</body>");
                 romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
