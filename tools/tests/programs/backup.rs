@@ -14,9 +14,9 @@ use crate::support::{Client, PATIENCE, Place, Server, whimbrelctl};
 const ALICE: &str = "alice@localhost";
 const BOB: &str = "bob@localhost";
 
-/// Small files, and a mailbox that one sender may fill.
-const CONFIG: &str =
-    "log_segment_mib = 2\n[limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
+/// Small files, which no gathering takes away while they are counted, and a mailbox that one sender may fill.
+const CONFIG: &str = "log_segment_mib = 2\n[archive]\ngather = false\n\
+    [limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
 
 /// Texts of so many bytes: some hundred fill a file.
 const TEXT: usize = 20_000;
