@@ -52,6 +52,9 @@ type Found = BTreeMap<ActorId, BTreeMap<Sequence, Seen>>;
 /// Makes all rows of archives anew from the logs in a folder, which must not be open. Messages of actors that are not there
 /// are left out. `tell` is called for each segment.
 ///
+/// One that is interrupted is to be run again: until then nobody gets to know what archives hold
+/// ([`Directory::archive_segments`]), so no file goes that the index does not have yet.
+///
 /// What was cut is not there again as far as the directory still knows of it; what was erased stays erased.
 ///
 /// # Errors
@@ -77,6 +80,7 @@ pub fn rebuild(
     };
     let journals: Vec<u64> = journals.into_iter().map(|(journal, _)| journal).collect();
     rebuilding.run(&journals, gathered)?;
+    run_inline(directory, Box::new(|transaction| transaction.end_archive_index()))?;
     Ok(rebuilding.done)
 }
 

@@ -77,6 +77,15 @@ pub enum DirectoryError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The index of the archives was being made anew, and that has not come to its end: what it does not have would be taken for
+    /// what nobody needs.
+    #[error(
+        "making the index of the archives in {path} anew was interrupted; run `whimbrelctl archive rebuild` again. Nothing is lost"
+    )]
+    HalfIndex {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The system refuses to do something with a file.
     #[error("{error}{}", outcome(error))]
     File {

@@ -254,8 +254,7 @@ impl Gatherer {
     }
 
     /// Does a bounded piece of work: some reads and what they bring is copied, or one transaction is written. `now_ms`: of a clock that
-    /// is never set. May wait for the disk. After an error, what
-    /// was under way is begun anew by a later call.
+    /// is never set. May wait for the disk. After an error, what was under way is begun anew by a later call.
     ///
     /// # Errors
     /// Rows or texts cannot be read, the file or the directory cannot be written.

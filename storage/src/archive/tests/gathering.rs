@@ -515,6 +515,13 @@ fn a_lost_index_is_made_anew_from_the_gathered_log_too() {
     house.flush();
     house.logs.clear();
     let log = house.folder.path().join("log");
+    // Interrupted: what the index does not have is not taken for what nobody needs.
+    let interrupted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        rebuild(&house.directory, &log, &|_| true, &mut |_| panic!("it is stopped"))
+    }));
+    assert!(interrupted.is_err());
+    let told = crate::archive::Tallies::of(&house.directory).unwrap_err();
+    assert!(told.to_string().contains("archive rebuild"), "{told}");
     let rebuilt = rebuild(&house.directory, &log, &|_| true, &mut |_| {}).unwrap();
     assert_eq!((rebuilt.messages, rebuilt.journals), (20 * 230, 3));
     house.open(2);

@@ -40,6 +40,9 @@ pub use read::ArchiveView;
 pub use sweep::{Shrunk, Sweep, Swept, TAKERS_MAX, largest_takers};
 pub use totals::ArchiveTotals;
 
+/// In `meta`: 1 while the index is being made anew.
+const KEY_REBUILDING: &[u8] = b"archive_rebuilding";
+
 /// Key of what an actor has many of, by an id; and of a segment, by its journal.
 fn key(of: u64, id: u64) -> [u8; 16] {
     let mut key = [0; 16];

@@ -6,7 +6,7 @@ use super::super::Directory;
 use super::super::codec::Decoder;
 use super::super::error::DirectoryError;
 use super::super::tables::{Row, Table, View, damaged};
-use super::{ArchiveState, Erased, RowView, decode_tally, key, numbers_of};
+use super::{ArchiveState, Erased, KEY_REBUILDING, RowView, decode_tally, key, numbers_of};
 use crate::actor::ActorId;
 use crate::archive::SegmentHeld;
 use crate::log::{Position, Sequence};
@@ -38,9 +38,13 @@ impl Directory {
     /// What rows hold of each segment of all journals.
     ///
     /// # Errors
-    /// The directory cannot be read or is damaged.
+    /// [`DirectoryError::HalfIndex`] while the index is being made anew, also after that was interrupted; the directory cannot be read
+    /// or is damaged.
     pub fn archive_segments(&self) -> Result<Vec<SegmentHeld>, DirectoryError> {
         self.read(|view| {
+            if view.counter(KEY_REBUILDING)? != 0 {
+                return Err(DirectoryError::HalfIndex { path: self.0.path.clone() });
+            }
             let mut all = Vec::new();
             for row in view.all(Table::ArchiveSegments)? {
                 let (key, value) = row?;

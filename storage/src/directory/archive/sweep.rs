@@ -6,7 +6,7 @@ use super::super::error::DirectoryError;
 use super::super::tables::{Table, damaged};
 use super::super::{Directory, WriteTransaction};
 use super::counters::Counters;
-use super::{ArchiveState, key, numbers_of};
+use super::{ArchiveState, KEY_REBUILDING, key, numbers_of};
 use crate::actor::ActorId;
 use crate::archive::{Row, SegmentHeld};
 use crate::log::Sequence;
@@ -114,12 +114,22 @@ impl WriteTransaction<'_> {
         self.note_erasure(actor, Sequence::MAX)
     }
 
+    /// The index that was made anew has everything.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn end_archive_index(&mut self) -> Result<(), DirectoryError> {
+        self.put_counter(KEY_REBUILDING, 0)
+    }
+
     /// Removes all that says where messages of archives lie, but neither what actors prefer, nor what was erased, nor that
-    /// they are gone: to be made anew.
+    /// they are gone: to be made anew. Until [`WriteTransaction::end_archive_index`], [`Directory::archive_segments`] ends in
+    /// [`DirectoryError::HalfIndex`].
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
     pub fn clear_archive_index(&mut self) -> Result<(), DirectoryError> {
+        self.put_counter(KEY_REBUILDING, 1)?;
         for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals, Table::ArchiveGathering]
         {
             let cleared = self.inner.tables.of(table).clear(&mut self.txn);
