@@ -19,10 +19,12 @@
 //! |---|---|
 //! | here | the steps |
 //! | `batch` | what goes into a file, and where |
+//! | `named` | a file from its name to its last row |
 //! | `room` | whether a file may be made, and when the oldest goes |
 //! | `thread` | the thread that does it beside a server |
 
 mod batch;
+mod named;
 mod room;
 mod thread;
 
@@ -31,14 +33,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Tallies;
-use super::erase;
 use super::query::QueryError;
 use super::readers::Folders;
 use super::segments::{Segments, Source};
 use crate::actor::ActorId;
 use crate::directory::{
-    Directory, DirectoryError, GATHER_MESSAGES_MIN, SwitchRow, Switched, Switches, WriteTransaction,
-    run_inline,
+    Directory, DirectoryError, GATHER_MESSAGES_MIN, Switches, WriteTransaction, run_inline,
 };
 use crate::journal::format::segment::file_name;
 use crate::journal::live::files::{Files, System};
@@ -46,6 +46,7 @@ use crate::journal::options::SEGMENT_BYTES_MAX;
 use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, random_id};
 
 use batch::Batch;
+use named::Named;
 use room::Room;
 
 pub use room::Space;
@@ -148,23 +149,6 @@ pub struct Gatherer {
     is_reconciled: bool,
     /// Bytes that were read since [`Gatherer::take_read`].
     read_bytes: u64,
-}
-
-/// A file that has its name, or is about to get it. Nobody may remove a file meanwhile, because rows are about to refer to this one.
-struct Named {
-    base: u64,
-    held: Held,
-}
-
-/// What is known of the rows that refer to a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Held {
-    /// There are none.
-    Nothing,
-    /// [`Tallies`] know of all.
-    Known,
-    /// A transaction is under way or has failed, maybe after it was written: there may be some that nobody knows of.
-    InDoubt,
 }
 
 /// Rows that were there before there was a list of those that are due.
@@ -292,51 +276,6 @@ impl Gatherer {
         std::mem::take(&mut self.read_bytes)
     }
 
-    /// Lets go of what is under way: it is begun anew.
-    pub fn give_up(&mut self) {
-        self.batch = None;
-        if let Some(Named { base, held: Held::Nothing }) = self.named {
-            self.remove_unheld(&|of| of == base);
-        }
-        self.answer();
-        // Also after a panic, which has left no batch. What cannot be removed goes with the next one, or at the start.
-        let _ = self.place.files.remove(&self.log.unfinished());
-    }
-
-    /// Removes files to which no row refers, at once: nobody can say of a text in them whether it was erased. One that cannot be
-    /// removed goes later, as any that nobody needs.
-    fn remove_unheld(&mut self, is_unheld: &dyn Fn(u64) -> bool) {
-        let _guard = self.place.folders.exclusive();
-        let (files, folder) = (&*self.place.files, &self.log.folder);
-        let remove = |base: u64| is_unheld(base) && files.remove(&folder.join(file_name(base))).is_ok();
-        self.files.retain(|(base, _)| !remove(*base));
-        self.count_files();
-    }
-
-    /// What is held of files is said by rows alone again, unless it is in doubt what they say.
-    fn answer(&mut self) {
-        if self.named.take_if(|named| named.held != Held::InDoubt).is_some() {
-            self.place.tallies.answer(self.log.journal);
-        }
-    }
-
-    /// After a transaction that has failed: finds out whether rows refer to the file.
-    fn clear_doubt(&mut self) -> Result<(), QueryError> {
-        let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
-        let (journal, segment) = (self.log.journal, Position(base));
-        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
-        self.place.tallies.apply(&held);
-        self.set_held(Held::Known);
-        self.answer();
-        Ok(())
-    }
-
-    fn set_held(&mut self, held: Held) {
-        if let Some(named) = &mut self.named {
-            named.held = held;
-        }
-    }
-
     /// Has all rows listed that have at least so many messages, be they their actors' newest: for simulations, whose archives are
     /// small.
     pub fn list_again(&mut self, messages_min: usize) {
@@ -440,64 +379,6 @@ impl Gatherer {
         Ok(true)
     }
 
-    /// The file has its name from now on. Nobody removes it before its rows have switched.
-    fn publish(&mut self, batch: &mut Batch) -> Result<(), QueryError> {
-        let lost = batch.lost(&self.place.directory)?;
-        let wiped = batch.wipe(&lost, self.log.journal);
-        self.metrics.erased.fetch_add(wiped, Ordering::Relaxed);
-        let path = self.log.folder.join(file_name(batch.base()));
-        batch.close().map_err(|error| LogError::io("write", &path, error))?;
-        // First: where it lies is never given again, also when it is gone after a crash.
-        let end = batch.base() + batch.bytes();
-        self.write(move |t| t.gathered_up_to(Position(end)))?;
-        self.next = end;
-        self.place.tallies.expect(self.log.journal);
-        self.named = Some(Named { base: batch.base(), held: Held::Nothing });
-        batch.published();
-        self.files.push((batch.base(), batch.bytes()));
-        {
-            let _guard = self.place.folders.exclusive();
-            let renamed = self.place.files.rename(&self.log.unfinished(), &path);
-            renamed.map_err(|error| LogError::io("name", &path, error))?;
-        }
-        self.count_files();
-        self.lose_last(batch)
-    }
-
-    /// Whoever has gone through all files for an erasure did so before this one had its name, or finds it: what was erased until now
-    /// leaves it here.
-    fn lose_last(&self, batch: &mut Batch) -> Result<(), QueryError> {
-        let lost = batch.lost(&self.place.directory)?;
-        let positions: Vec<Position> = lost.iter().map(|text| text.position).collect();
-        self.metrics.erased.fetch_add(positions.len() as u64, Ordering::Relaxed);
-        self.wipe(batch.base(), &positions)
-    }
-
-    fn switch(&mut self, batch: &mut Batch, rows: Vec<SwitchRow>) -> Result<(), QueryError> {
-        self.set_held(Held::InDoubt);
-        let switched = self.apply(Switches {
-            journal: self.log.journal,
-            segment: Position(batch.base()),
-            rows,
-            gone: Vec::new(),
-        })?;
-        self.set_held(Held::Known);
-        batch.advance_switched(SWITCH_ROWS);
-        self.wipe(batch.base(), &switched.erased)
-    }
-
-    fn apply(&self, switches: Switches) -> Result<Switched, QueryError> {
-        let job = move |t: &mut WriteTransaction<'_>| t.switch_rows(&switches);
-        let switched = self.write(job)?;
-        self.place.tallies.apply(&switched.segments);
-        let GatherMetrics { messages, rows, left, erased, .. } = &*self.metrics;
-        messages.fetch_add(switched.messages, Ordering::Relaxed);
-        rows.fetch_add(switched.rows, Ordering::Relaxed);
-        left.fetch_add(switched.left, Ordering::Relaxed);
-        erased.fetch_add(switched.erased.len() as u64, Ordering::Relaxed);
-        Ok(switched)
-    }
-
     /// Writes to the directory. Nobody waits for it, so the disk is asked first.
     fn write<T>(
         &self,
@@ -509,20 +390,6 @@ impl Gatherer {
             job(t)
         };
         run_inline(&self.place.directory, Box::new(job))
-    }
-
-    /// Takes texts out of a file that has its name.
-    fn wipe(&self, base: u64, positions: &[Position]) -> Result<(), QueryError> {
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let path = self.log.folder.join(file_name(base));
-        let failed = |error| LogError::io("write anew", &path, error);
-        let _guard = self.place.folders.exclusive();
-        let Some(mut content) = self.place.files.read(&path).map_err(failed)? else { return Ok(()) };
-        erase::wipe(&mut content, self.log.journal, Position(base), positions);
-        self.place.files.replace(&path, &content).map_err(failed)?;
-        Ok(())
     }
 
     /// Which files are still there.

@@ -1,6 +1,8 @@
 //! Texts of an actor come to lie together.
 
+mod copies;
 mod faults;
+mod room;
 
 use super::*;
 use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
@@ -47,6 +49,17 @@ impl Gather {
             }
         }
         panic!("it does not come to an end");
+    }
+}
+
+/// Goes on until a file has its name; no row has switched.
+fn until_named(house: &House, gather: &mut Gather) -> std::path::PathBuf {
+    loop {
+        let named = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "seg");
+        if let Some(path) = house.gathered_files().into_iter().rfind(named) {
+            return path;
+        }
+        gather.step(house);
     }
 }
 
@@ -243,9 +256,7 @@ fn a_file_stays_until_its_rows_have_switched() {
     house.interleave(10, 70);
     house.flush();
     let mut gather = Gather::of(&house, AT_ONCE);
-    while house.gathered_files().iter().all(|path| path.extension().is_none_or(|end| end != "seg")) {
-        gather.step(&house);
-    }
+    until_named(&house, &mut gather);
     house.retire();
     assert_eq!(house.gathered_files().len(), 1);
     gather.run(&house);
@@ -439,64 +450,6 @@ fn a_text_that_cannot_be_read_leaves_its_row_where_it_is() {
     assert_eq!((page.messages.len(), page.cost.damaged), (63, 1), "as before");
 }
 
-/// A disk that cannot read the bytes at a place.
-struct Broken<'a>(&'a mut dyn Source, Position);
-
-impl Source for Broken<'_> {
-    fn segment(
-        &mut self,
-        journal: u64,
-        position: Position,
-    ) -> Result<Option<std::ops::Range<Position>>, LogError> {
-        self.0.segment(journal, position)
-    }
-
-    fn read(
-        &mut self,
-        journal: u64,
-        segment: Position,
-        from: Position,
-        to: &mut [u8],
-    ) -> Result<bool, LogError> {
-        if (from.0..from.0 + to.len() as u64).contains(&self.1.0) {
-            let error = std::io::Error::from_raw_os_error(5);
-            return Err(LogError::io("read", std::path::Path::new("a file"), error));
-        }
-        self.0.read(journal, segment, from, to)
-    }
-
-    fn look_again(&mut self) {
-        self.0.look_again();
-    }
-
-    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
-        self.0.whole(journal, segment)
-    }
-}
-
-#[test]
-fn a_disk_that_cannot_read_one_text_holds_up_one_row() {
-    let mut house = House::new();
-    house.interleave(3, 64);
-    house.flush();
-    let actor = ActorId::user(2);
-    let (_, first, _) = house.rows(actor)[0];
-    let slot = house.directory.read_archive(|view| view.row(actor, first)?.unwrap().slots()).unwrap()[5];
-    let mut gather = Gather::of(&house, AT_ONCE);
-    let mut steps = 0;
-    loop {
-        let mut broken = Broken(gather.source.inner(), slot.position);
-        match gather.gatherer.step_from(&mut broken, house.now_ms, Space::ENDLESS).unwrap() {
-            Stepped::Idle => break,
-            _ => steps += 1,
-        }
-        assert!(steps < 1000, "it does not come to an end");
-    }
-    let messages = gather.gatherer.metrics().messages.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!((messages, house.directory.archive_rows_to_gather().unwrap()), (128, 0));
-    house.assert_interleaved(3, 64);
-}
-
 #[test]
 fn a_lost_index_is_made_anew_from_the_gathered_log_too() {
     let mut house = House::with(Settings::default(), 2);
@@ -546,218 +499,6 @@ fn archives_from_before_are_listed_once() {
 }
 
 #[test]
-fn while_all_logs_take_too_much_the_oldest_file_goes() {
-    let mut house = House::new();
-    house.interleave(10, 256);
-    house.flush();
-    let small = GatherSettings { file_bytes_max: 200 << 10, ..AT_ONCE };
-    let mut gather = Gather::of(&house, small);
-    gather.run(&house);
-    let files = house.gathered_files().len();
-    assert!(files > 3, "{files} files");
-    let tight = Space { logs_bytes: 1 << 20, bytes_max: 1 << 20, ..Space::ENDLESS };
-    let mut step = |house: &mut House, space: Space| {
-        house.now_ms += 6_000;
-        gather.gatherer.step(&mut gather.source, house.now_ms, space).unwrap()
-    };
-    assert_eq!(step(&mut house, tight), Stepped::NoRoom, "workers may be about to let go of something");
-    step(&mut house, tight);
-    assert_eq!(step(&mut house, tight), Stepped::Working);
-    assert_eq!(house.gathered_files().len(), files - 1);
-    let texts = house.texts(house.query(ActorId::user(4)));
-    assert!(texts.len() < 256 && texts.len() >= 128, "{}", texts.len());
-    assert!(texts.last().unwrap().starts_with("<255 "), "the oldest go");
-    let sweep = Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 99, rows_max: 999 };
-    let swept = run_inline(&house.directory, Box::new(move |t| t.sweep_archive(&sweep))).unwrap();
-    assert!(swept.rows > 0);
-    house.tallies.apply(&swept.segments);
-    assert_eq!(house.texts(house.query(ActorId::user(4))), texts);
-    // A full disk is as good a reason, as long as it helps.
-    let full = Space { free_bytes: 0, is_full: true, ..Space::ENDLESS };
-    let outcomes = [(); 9].map(|()| step(&mut house, full));
-    assert!(outcomes.contains(&Stepped::Working), "{outcomes:?}");
-    assert_eq!(house.gathered_files().len(), files - 2);
-}
-
-#[test]
-fn a_file_that_would_take_too_much_is_not_begun_and_takes_none_away() {
-    let mut house = House::new();
-    house.interleave(10, 128);
-    house.flush();
-    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
-    let mut gather = Gather::of(&house, small);
-    let tight = Space { logs_bytes: 1 << 20, bytes_max: (1 << 20) + (80 << 10), ..Space::ENDLESS };
-    for _ in 0..1000 {
-        house.now_ms += 100;
-        gather.gatherer.step(&mut gather.source, house.now_ms, tight).unwrap();
-    }
-    let bytes: u64 = house.gathered_files().iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert!((100 << 10..=150 << 10).contains(&bytes), "{bytes} bytes");
-    let pressed = gather.gatherer.metrics().pressed.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(pressed, 0);
-    house.assert_interleaved(10, 128);
-}
-
-#[test]
-fn while_what_was_gathered_has_the_larger_part_the_oldest_goes_for_the_newest() {
-    let mut house = House::new();
-    house.interleave(10, 128);
-    house.flush();
-    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
-    let mut gather = Gather::of(&house, small);
-    gather.run(&house);
-    let files = house.gathered_files();
-    let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
-    house.interleave_more(10, 128, 64);
-    house.flush();
-    let tight = Space { bytes_max: bytes + 8192, ..Space::ENDLESS };
-    for _ in 0..100 {
-        gather.gatherer.step(&mut gather.source, house.now_ms, tight).unwrap();
-    }
-    let left = house.gathered_files();
-    assert!(!left.contains(&files[0]) && left.contains(&files[files.len() - 1]), "the oldest go");
-    assert!(left.last() > files.last(), "for newer ones");
-    assert_eq!(house.directory.archive_rows_to_gather().unwrap(), 0);
-    let texts = house.texts(house.query(ActorId::user(4)));
-    assert!(texts.last().unwrap().starts_with("<191 "), "{:?}", texts.last());
-}
-
-#[test]
-fn what_was_gathered_gives_room_also_when_nothing_more_is_to_be() {
-    let mut house = House::new();
-    house.interleave(10, 128);
-    house.flush();
-    let small = GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE };
-    assert!(Gather::of(&house, small).run(&house) > 0);
-    let files = house.gathered_files().len();
-    let mut off = Gather::of(&house, GatherSettings { is_on: false, ..small });
-    house.interleave_more(10, 128, 128);
-    house.flush();
-    assert_eq!(off.run(&house), 0);
-    let tight = Space { logs_bytes: 1 << 20, bytes_max: 1 << 20, ..Space::ENDLESS };
-    for _ in 0..3 {
-        house.now_ms += 6_000;
-        off.gatherer.step(&mut off.source, house.now_ms, tight).unwrap();
-    }
-    assert_eq!(house.gathered_files().len(), files - 1);
-}
-
-#[test]
-fn nothing_is_gathered_while_the_disk_has_no_room() {
-    let mut house = House::new();
-    house.interleave(10, 64);
-    house.flush();
-    let mut gather = Gather::of(&house, AT_ONCE);
-    let full = Space { free_bytes: 1000, ..Space::ENDLESS };
-    let no_room =
-        |gather: &Gather| gather.gatherer.metrics().no_room.load(std::sync::atomic::Ordering::Relaxed);
-    let mut step = |space: Space| {
-        let stepped = gather.gatherer.step(&mut gather.source, house.now_ms, space).unwrap();
-        (stepped, no_room(&gather))
-    };
-    assert_eq!(step(full), (Stepped::Working, 0), "rows from before are listed");
-    assert_eq!(step(full), (Stepped::NoRoom, 1));
-    assert_eq!(house.gathered_files().len(), 0);
-    assert_eq!(step(Space::ENDLESS), (Stepped::Working, 0));
-    gather.run(&house);
-    house.assert_interleaved(10, 64);
-}
-
-#[test]
-fn a_backup_has_what_was_gathered_and_the_next_one_shares_its_files() {
-    let mut house = House::new();
-    house.interleave(10, 150);
-    house.flush();
-    let small = GatherSettings { file_bytes_max: 128 << 10, ..AT_ONCE };
-    Gather::of(&house, small).run(&house);
-    (0..30).for_each(|_| house.upkeep());
-    let place = tempfile::tempdir().unwrap();
-    let back_up = |house: &House, now_ms: u64| {
-        let place = data::Place { folder: place.path(), now_ms, keep: None };
-        let pace = &mut Pace::new(None);
-        data::backup_into(house.folder.path(), &house.directory, &place, pace).unwrap()
-    };
-    back_up(&house, 1_800_000_000_000);
-    house.interleave_more(10, 150, 70);
-    house.flush();
-    let mut gather = Gather::of(&house, small);
-    // One is taken in the middle: a file has its name, and some of its rows have not switched.
-    while gather.step(&house) == Stepped::Working && house.gathered_rows(ActorId::user(1)).0 < 3 {}
-    let second = back_up(&house, 1_800_000_100_000);
-    assert!(second.done.linked >= 3, "{:?}", second.done);
-    house.logs.clear();
-    let copy = open_directory(&second.folder.join("directory"));
-    data::verify_backup(&second.folder, &copy).unwrap();
-    let restored = tempfile::tempdir().unwrap();
-    copy_folder(&second.folder, restored.path());
-    (house.directory, house.folder) = (open_directory(&restored.path().join("directory")), restored);
-    house.open(2);
-    house.flush();
-    house.assert_interleaved(10, 220);
-    house.gather();
-    house.assert_interleaved(10, 220);
-}
-
-#[test]
-fn a_gathered_file_is_verified_with_the_logs() {
-    use std::os::unix::fs::FileExt;
-    let mut house = House::new();
-    let ids: Vec<Sequence> =
-        (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
-    house.logs[0].trim_up_to(BEN, Sequence::MAX);
-    house.flush();
-    house.erase(BEN, ids[7]);
-    house.gather();
-    let log = house.folder.path().join("log");
-    let verified = verify(&log).unwrap();
-    assert_eq!((verified.gathered.files, verified.damage), (1, vec![]));
-    let records = verified.gathered.records;
-    assert!(records >= 128, "{records}");
-    let path = house.gathered_files().pop().unwrap();
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(b"damaged", 128 + 70).unwrap();
-    let verified = verify(&log).unwrap();
-    assert_eq!(
-        (verified.damage.len(), verified.damage[0].offset, verified.gathered.records),
-        (1, 128, records - 1)
-    );
-}
-
-#[test]
-fn a_backup_of_a_damaged_gathered_file_has_all_of_it() {
-    use std::os::unix::fs::FileExt;
-    let mut house = House::with(Settings::default(), 2);
-    house.interleave(10, 70);
-    house.flush();
-    house.open(1);
-    house.gather();
-    // A file of the gathered log, and one of a log of an earlier number of workers.
-    let log = house.folder.path().join("log");
-    let mut damaged = house.gathered_files();
-    let folders = journal_folders(&log).unwrap();
-    let sealed = sealed_journals(&log).unwrap();
-    for (id, folder) in folders {
-        if sealed.contains(&id) && id != house.gathered() {
-            let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-            paths.retain(|path| path.extension().is_some_and(|end| end == "seg"));
-            paths.sort();
-            damaged.extend(paths);
-        }
-    }
-    assert!(damaged.len() >= 3, "{damaged:?}");
-    for path in &damaged {
-        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        file.write_all_at(b"damaged", 128 + 70).unwrap();
-    }
-    let to = tempfile::tempdir().unwrap();
-    backup(&log, to.path()).unwrap();
-    for path in &damaged {
-        let copy = to.path().join(path.strip_prefix(&log).unwrap());
-        assert!(std::fs::read(path).unwrap() == std::fs::read(&copy).unwrap(), "{}", copy.display());
-    }
-}
-
-#[test]
 fn a_pass_for_erased_texts_ends_although_more_is_gathered_meanwhile() {
     let mut house = House::new();
     house.interleave(10, 70);
@@ -778,18 +519,6 @@ fn a_pass_for_erased_texts_ends_although_more_is_gathered_meanwhile() {
         assert!(looked_at <= 100, "it does not end");
     }
     assert_eq!((looked_at, reader.files(journal).unwrap().0 > 2 * files), (files as u64, true));
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy_folder(&path, &to),
-            false => _ = std::fs::copy(&path, &to).unwrap(),
-        }
-    }
 }
 
 #[test]

@@ -83,13 +83,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             config.archive.gather_seconds = 1;
         },
         act: |stage, server| {
-            let mut romeo = server.online("romeo", "orchard");
-            let filler = "x".repeat(60_000);
-            stage.until_with("archive.gather_pressed", || {
-                let body = format!("<body>{filler}</body>");
-                romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
-                while romeo.next_message() != "f" {}
-            });
+            talk_to_oneself_until(stage, server, "archive.gather_pressed", 60_000);
         },
         moves: &["archive.gather_pressed"],
         ..PLAIN
@@ -164,13 +158,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             config.log_mib_max = 16;
         },
         act: |stage, server| {
-            let mut romeo = server.online("romeo", "orchard");
-            let filler = "x".repeat(100_000);
-            stage.until_with("archive.pressed", || {
-                let body = format!("<body>{filler}</body>");
-                romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
-                while romeo.next_message() != "f" {}
-            });
+            talk_to_oneself_until(stage, server, "archive.pressed", 100_000);
         },
         moves: &["archive.pressed"],
         ..PLAIN
@@ -323,6 +311,17 @@ fn fill(client: &mut Client, messages: usize, bytes: usize) {
     }
     client.settle();
     client.quiet();
+}
+
+/// One writes himself texts of so many bytes, each after the one before has come, until a metric moves.
+fn talk_to_oneself_until(stage: &mut Stage<'_>, server: &Verona, metric: &str, bytes: usize) {
+    let mut romeo = server.online("romeo", "orchard");
+    let filler = "x".repeat(bytes);
+    stage.until_with(metric, || {
+        let body = format!("<body>{filler}</body>");
+        romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
+        while romeo.next_message() != "f" {}
+    });
 }
 
 /// The files of the log in a folder and those below it.

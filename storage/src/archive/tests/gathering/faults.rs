@@ -11,17 +11,6 @@ use crate::journal::live::files::{Files, System};
 use crate::journal::live::map::Map;
 use crate::log::random_id;
 
-/// Goes on until a file has its name; no row has switched.
-fn until_named(house: &House, gather: &mut Gather) -> PathBuf {
-    loop {
-        let named = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
-        if let Some(path) = house.gathered_files().into_iter().rfind(named) {
-            return path;
-        }
-        gather.step(house);
-    }
-}
-
 #[test]
 fn a_position_is_not_given_again_after_a_crash_before_rows_switch() {
     let mut house = House::new();
@@ -250,4 +239,62 @@ fn an_unfinished_file_goes_at_the_next_start_although_nothing_is_gathered() {
     assert_eq!(house.gathered_files().len(), 1);
     house.open(1);
     assert_eq!(house.gathered_files(), Vec::<PathBuf>::new());
+}
+
+/// A disk that cannot read the bytes at a place.
+struct Broken<'a>(&'a mut dyn Source, Position);
+
+impl Source for Broken<'_> {
+    fn segment(
+        &mut self,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<std::ops::Range<Position>>, LogError> {
+        self.0.segment(journal, position)
+    }
+
+    fn read(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        from: Position,
+        to: &mut [u8],
+    ) -> Result<bool, LogError> {
+        if (from.0..from.0 + to.len() as u64).contains(&self.1.0) {
+            let error = std::io::Error::from_raw_os_error(5);
+            return Err(LogError::io("read", std::path::Path::new("a file"), error));
+        }
+        self.0.read(journal, segment, from, to)
+    }
+
+    fn look_again(&mut self) {
+        self.0.look_again();
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+        self.0.whole(journal, segment)
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_read_one_text_holds_up_one_row() {
+    let mut house = House::new();
+    house.interleave(3, 64);
+    house.flush();
+    let actor = ActorId::user(2);
+    let (_, first, _) = house.rows(actor)[0];
+    let slot = house.directory.read_archive(|view| view.row(actor, first)?.unwrap().slots()).unwrap()[5];
+    let mut gather = Gather::of(&house, AT_ONCE);
+    let mut steps = 0;
+    loop {
+        let mut broken = Broken(gather.source.inner(), slot.position);
+        match gather.gatherer.step_from(&mut broken, house.now_ms, Space::ENDLESS).unwrap() {
+            Stepped::Idle => break,
+            _ => steps += 1,
+        }
+        assert!(steps < 1000, "it does not come to an end");
+    }
+    let messages = gather.gatherer.metrics().messages.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((messages, house.directory.archive_rows_to_gather().unwrap()), (128, 0));
+    house.assert_interleaved(3, 64);
 }
