@@ -41,7 +41,7 @@ const TABLES: [&[Description]; 7] = [
 const EXCUSED: &[(&str, &str, &str)] = &[(
     "archive.gather_no_room",
     "the disk of whoever runs the tests is not to be filled",
-    "storage/src/archive/tests/gathering.rs: nothing_is_gathered_while_the_disk_has_no_room",
+    "storage/src/archive/tests/gathering/room.rs: nothing_is_gathered_while_the_disk_has_no_room",
 )];
 
 /// Lengths that are gone within a moment, and the high-water mark that is walked in their stead.
