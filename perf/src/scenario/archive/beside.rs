@@ -7,6 +7,7 @@
 //! The chat has a process of its own that goes before others, and the readers' thread gives way to everybody: they are to be a
 //! load of the server and not of the machine, as clients elsewhere are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::report::table::{Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use crate::sample::process::{Process, disk_read_bytes};
 use crate::sample::stats;
-use crate::scenario::attack::{Chat, Heard};
+use crate::scenario::attack::{Chat, Heard, Inside};
 use crate::scenario::client::Client;
 use crate::scenario::{poll, rest};
 
@@ -54,6 +55,10 @@ const BESIDE: &str = "beside readers";
 /// The name of the chat's latency.
 const CHAT: &str = "chat";
 
+// Figures of both phases.
+const INSIDE: &str = "chat inside the server: p99, ms";
+const LOOP: &str = "iterations of the event loops: p99, ms";
+
 // Figures of the second phase.
 const RATIO: &str = "chat p99 by that of the calm";
 const PAGES: &str = "pages a second";
@@ -63,12 +68,16 @@ const SIZE: &str = "archive by the memory of the cgroup";
 const PEAK: &str = "most memory of the cgroup, MiB";
 
 /// The figures, in the order of the table.
-pub(super) const FIGURES: [Figure; 12] = [
+pub(super) const FIGURES: [Figure; 16] = [
     Figure::less("chat, calm: p50, ms", |report| chat(report, CALM, |chat| chat.p50_ns)),
     Figure::less("chat, calm: p99, ms", |report| chat(report, CALM, |chat| chat.p99_ns)),
+    Figure::less("chat, calm: p99 inside, ms", |report| figure_of(report, CALM, INSIDE)),
+    Figure::less("event loop, calm: p99, ms", |report| figure_of(report, CALM, LOOP)),
     Figure::less("chat, beside readers: p50, ms", |report| chat(report, BESIDE, |chat| chat.p50_ns)),
     Figure::less("chat, beside readers: p99, ms", |report| chat(report, BESIDE, |chat| chat.p99_ns)),
     Figure::less("chat, beside readers: p99 by that of the calm", |report| figure(report, RATIO)),
+    Figure::less("chat, beside readers: p99 inside, ms", |report| figure_of(report, BESIDE, INSIDE)),
+    Figure::less("event loop, beside readers: p99, ms", |report| figure_of(report, BESIDE, LOOP)),
     Figure::more("readers: pages a second", |report| figure(report, PAGES)),
     Figure::less("readers: page p50, ms", |report| latency(report, BESIDE, PAGE, |page| page.p50_ns)),
     Figure::less("readers: page p99, ms", |report| latency(report, BESIDE, PAGE, |page| page.p99_ns)),
@@ -92,7 +101,11 @@ fn chat(report: &Report, of: &str, quantile: fn(&Latency) -> u64) -> Option<f64>
 }
 
 fn figure(report: &Report, name: &str) -> Option<f64> {
-    phase(report, BESIDE)?.figures.get(name).copied()
+    figure_of(report, BESIDE, name)
+}
+
+fn figure_of(report: &Report, of: &str, name: &str) -> Option<f64> {
+    phase(report, of)?.figures.get(name).copied()
 }
 
 /// A plan whose archives are large enough, of at least as many accounts as read.
@@ -209,14 +222,25 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Nobody but the chat; returns its p99, in nanoseconds.
-    fn calm(&self, chat: &mut Chat, report: &mut Report) -> Result<f64, String> {
+    /// Lets them chat for as long as it is to be measured; also returns what the server has measured meanwhile.
+    fn hear(&self, chat: &mut Chat) -> Result<(Heard, BTreeMap<String, f64>), String> {
+        let file = stats::path(&self.peer.ok_or("a server of our own is measured")?.folder);
+        let before = Inside::read(&file);
         chat.begin()?;
-        let began = Instant::now();
         std::thread::sleep(Duration::from_secs(self.args.seconds));
         let heard = chat.end()?;
-        let mut phase =
-            Phase { name: CALM.into(), seconds: began.elapsed().as_secs_f64(), ..Phase::default() };
+        let after = Inside::read(&file);
+        let both = [(INSIDE, after.messages_since(&before)), (LOOP, after.iterations_since(&before))];
+        let found = both.into_iter().filter_map(|(name, found)| Some((name.to_owned(), found?.p99 / 1000.0)));
+        Ok((heard, found.collect()))
+    }
+
+    /// Nobody but the chat; returns its p99, in nanoseconds.
+    fn calm(&self, chat: &mut Chat, report: &mut Report) -> Result<f64, String> {
+        let began = Instant::now();
+        let (heard, figures) = self.hear(chat)?;
+        let seconds = began.elapsed().as_secs_f64();
+        let mut phase = Phase { name: CALM.into(), seconds, figures, ..Phase::default() };
         let p99 = enter(&heard, &mut phase, report);
         report.phases.push(phase);
         Ok(p99)
@@ -248,21 +272,18 @@ impl Stage<'_> {
                 library.read(Reading::CatchUp, people, &mut outcome)
             });
             std::thread::sleep(RAMP);
-            let heard = chat.begin().and_then(|()| {
-                std::thread::sleep(Duration::from_secs(self.args.seconds));
-                chat.end()
-            });
+            let heard = self.hear(chat);
             ends.store(true, Ordering::Relaxed);
             (heard, readers.join())
         });
         let seconds = began.elapsed().as_secs_f64();
         let cpu = sampled.zip(Process::glance(&self.servers)).map(|(before, after)| after.0 - before.0);
         read.map_err(|_| "the readers panicked")??;
-        let heard = heard?;
+        let (heard, inside) = heard?;
         std::thread::sleep(COUNTED_AFTER);
         let after = stats::numbers(&file);
         let since = |name: &str| Some(after.get(name)?.saturating_sub(*before.get(name)?) as f64);
-        let mut phase = Phase { name: BESIDE.into(), seconds, ..Phase::default() };
+        let mut phase = Phase { name: BESIDE.into(), seconds, figures: inside, ..Phase::default() };
         phase.counted.delivered = outcome.messages;
         phase.latencies.extend(Latency::of(&outcome.pages).map(|latency| (PAGE.to_owned(), latency)));
         let pages = outcome.pages.len().max(1) as f64;

@@ -19,7 +19,7 @@ const BUSY: &str = "loop.busy";
 
 /// The buckets of both histograms, and two counters, summed over the workers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Inside {
+pub(in crate::scenario) struct Inside {
     messages: Vec<u64>,
     iterations: Vec<u64>,
     work: Vec<u64>,
@@ -28,18 +28,18 @@ pub(super) struct Inside {
 
 /// A quantile of what happened between two looks, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Figures {
+pub(in crate::scenario) struct Figures {
     /// Half of the values are below.
-    pub(super) p50: f64,
+    pub(in crate::scenario) p50: f64,
     /// 99 % are.
-    pub(super) p99: f64,
+    pub(in crate::scenario) p99: f64,
     /// All are.
-    pub(super) max: f64,
+    pub(in crate::scenario) max: f64,
 }
 
 impl Inside {
     /// Reads them; what is not there stays empty.
-    pub(super) fn read(path: &Path) -> Inside {
+    pub(in crate::scenario) fn read(path: &Path) -> Inside {
         std::fs::read(path).ok().and_then(|bytes| Inside::of(&bytes)).unwrap_or_default()
     }
 
@@ -60,12 +60,12 @@ impl Inside {
     }
 
     /// How long messages were in the server since `before`.
-    pub(super) fn messages_since(&self, before: &Inside) -> Option<Figures> {
+    pub(in crate::scenario) fn messages_since(&self, before: &Inside) -> Option<Figures> {
         since(&self.messages, &before.messages)
     }
 
     /// How long iterations took since `before`.
-    pub(super) fn iterations_since(&self, before: &Inside) -> Option<Figures> {
+    pub(in crate::scenario) fn iterations_since(&self, before: &Inside) -> Option<Figures> {
         since(&self.iterations, &before.iterations)
     }
 

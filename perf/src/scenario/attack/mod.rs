@@ -50,6 +50,7 @@ use crate::report::{Report, html, write};
 use crate::scenario::poll;
 use arena::Arena;
 pub(in crate::scenario) use chat::{Chat, Heard};
+pub(in crate::scenario) use inside::Inside;
 use kinds::Kind;
 use soak::Soak;
 use table::Row;
