@@ -6,8 +6,8 @@
 //! reception ────────────────────── messages.latency ──────────────────────────────────────────▶│           │
 //! reception ────────────────────── messages.ack_latency ───────────────────────────────────────────────────▶│
 //! ```
-//! `messages.prompt_latency` is the first of the two for messages from one to one that were not in the run queue, as those of clients
-//! that say no more than their share of a turn, nor waited for their recipient: behind output that it had not taken yet, or because
+//! `messages.prompt_latency` is the first of the two for messages from one to one of clients that have asked for no more than their
+//! share of a turn for a second, and that did not wait for their recipient: behind output that it had not taken yet, or because
 //! the kernel did not take all of theirs at once (with io_uring: 4 KiB or more at once). Beside somebody who floods it tells what
 //! becomes of everybody else's.
 //!
@@ -35,7 +35,7 @@ const PROBE_SECONDS: u64 = 60;
 pub struct Reception {
     /// `None`: long ago, as what comes out of the log; it is not timed.
     pub at: Option<Instant>,
-    /// It has waited for its turn: in the run queue, behind what its recipient has not taken, or, said in a room, with the others
+    /// It has waited for its turn: in the run queue, or its client has had to lately, behind what its recipient has not taken, or, said in a room, with the others
     /// that its room has said.
     pub has_waited: bool,
 }

@@ -57,6 +57,32 @@ fn a_flood_waits_for_its_turns_and_a_quiet_client_does_not() {
 }
 
 #[test]
+fn what_one_says_who_floods_is_timed_apart_from_what_others_say() {
+    let (mut world, _data) = four(100);
+    let some = |world: &mut World| (0..5).for_each(|_| turn(world));
+    let prompt = |world: &World| world.workers[0].core().env().metrics().prompt_latency.get();
+    write_to(&mut world, 0, None, 0);
+    settle(&mut world);
+    let calm = prompt(&world);
+    assert!(calm > 0, "nobody floods");
+    flood(&mut world, 0, 300);
+    (0..20).for_each(|_| some(&mut world));
+    assert!(!world.clients[0].is_writing() && !world.workers[0].core().has_turns(), "all of it is handled");
+    let before = prompt(&world);
+    write_to(&mut world, 0, None, 0);
+    some(&mut world);
+    assert_eq!(prompt(&world), before, "a moment ago it has");
+    write_to(&mut world, 2, None, 0);
+    some(&mut world);
+    let others = prompt(&world);
+    assert!(others > before, "the other one has not");
+    settle(&mut world);
+    write_to(&mut world, 0, None, 0);
+    settle(&mut world);
+    assert!(prompt(&world) > others, "that was long ago");
+}
+
+#[test]
 fn two_floods_take_turns() {
     let (mut world, _data) = four(100);
     flood(&mut world, 0, 150);

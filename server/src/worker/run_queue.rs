@@ -12,6 +12,10 @@ use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
 use crate::worker::bucket::{Buckets, give_back};
 
+/// For so long, in milliseconds, a client that has used up a turn is one of those that ask for much. They are told apart for the times
+/// of the others' messages (`messages.prompt_latency`), and for nothing else.
+const LATELY_MS: u64 = 1000;
+
 /// What comes behind the input that is held.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum InputEnd {
@@ -54,6 +58,9 @@ pub(super) struct RunQueue {
     handshakes: VecDeque<ConnId>,
     /// Bytes of input held.
     bytes: usize,
+    /// Who has used up a whole turn, and when last. Those for whom it is longer ago than [`LATELY_MS`] are dropped by
+    /// [`RunQueue::rest`].
+    demanding: HashMap<ConnId, Millis, FixedState>,
     /// Connections that have asked for too much, and when they may go on.
     pub(super) slowed: BTreeSet<(Millis, ConnId)>,
     pub(super) buckets: Buckets,
@@ -71,6 +78,7 @@ impl RunQueue {
             queue: VecDeque::new(),
             handshakes: VecDeque::new(),
             bytes: 0,
+            demanding: HashMap::default(),
             slowed: BTreeSet::new(),
             buckets: Buckets::new(limits),
             until: 0,
@@ -89,6 +97,9 @@ impl RunQueue {
         if let Some(&(at, _)) = self.slowed.iter().find(|(_, conn)| *conn == old) {
             self.slowed.remove(&(at, old));
             self.slowed.insert((at, new));
+        }
+        if let Some(at) = self.demanding.remove(&old) {
+            self.demanding.insert(new, at);
         }
         if let Some(mut waiting) = self.take(old) {
             let queued = std::mem::take(&mut waiting.queued);
@@ -112,6 +123,8 @@ impl RunQueue {
     /// Gives back what is needed no more.
     pub(super) fn rest(&mut self, now: Millis) {
         self.buckets.rest(now);
+        self.demanding.retain(|_, at| now.since(*at) < LATELY_MS);
+        give_back(&mut self.demanding);
         give_back(&mut self.waiting);
         if self.queue.is_empty() {
             self.queue.shrink_to(64);
@@ -157,6 +170,16 @@ impl RunQueue {
         }
     }
 
+    /// Notes that a connection has used up its share of a turn.
+    pub(super) fn note_demand(&mut self, conn: ConnId, now: Millis) {
+        self.demanding.insert(conn, now);
+    }
+
+    /// Whether a connection has used up its share of a turn within the last second.
+    pub(super) fn has_demanded(&self, conn: ConnId, now: Millis) -> bool {
+        !self.demanding.is_empty() && self.demanding.get(&conn).is_some_and(|at| now.since(*at) < LATELY_MS)
+    }
+
     /// Holds input that another program has held.
     pub(super) fn restore(&mut self, conn: ConnId, bytes: &[u8], end: Option<InputEnd>) {
         self.put(conn, Waiting { input: bytes.to_vec(), end, ..Waiting::default() });
@@ -174,6 +197,9 @@ impl RunQueue {
     /// Drops what is held of a connection.
     pub(super) fn forget(&mut self, conn: ConnId) {
         self.take(conn);
+        if !self.demanding.is_empty() {
+            self.demanding.remove(&conn);
+        }
     }
 
     pub(super) fn has_input(&self, conn: ConnId) -> bool {
@@ -221,6 +247,23 @@ impl RunQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_used_up_a_turn_is_known_for_a_second() {
+        let [first, second] = [1, 2].map(|index| ConnId { index, generation: 1 });
+        let mut turns = RunQueue::new(&Limits::default());
+        turns.note_demand(first, Millis(5));
+        turns.rekey(first, second);
+        assert!(!turns.has_demanded(first, Millis(5)));
+        assert!(turns.has_demanded(second, Millis(1004)) && !turns.has_demanded(second, Millis(1005)));
+        turns.rest(Millis(1004));
+        assert_eq!(turns.demanding.len(), 1);
+        turns.rest(Millis(1005));
+        assert_eq!(turns.demanding.len(), 0, "nothing is kept of it");
+        turns.note_demand(second, Millis(1005));
+        turns.forget(second);
+        assert!(!turns.has_demanded(second, Millis(1005)));
+    }
 
     #[test]
     fn handshakes_wait_in_a_queue_of_their_own() {

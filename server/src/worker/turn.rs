@@ -54,10 +54,15 @@ impl Core {
             return self.wait_for_turn(conn);
         }
         let begun = self.begin_turn();
+        self.fx.out.times.set_waited(self.turns.has_demanded(conn, self.env.now));
         let (rest, reason) = self.frames_of(conn, bytes, begun.work + QUANTUM);
+        self.fx.out.times.set_waited(false);
         let Some(spent) = self.charge(conn, begun) else { return };
         if reason.is_none() && spent <= QUANTUM {
             return;
+        }
+        if spent >= QUANTUM {
+            self.turns.note_demand(conn, self.env.now);
         }
         let credit = (QUANTUM as i64 - spent as i64).min(0);
         self.turns.put(
@@ -268,6 +273,9 @@ impl Core {
         let _ = self.fx.out.times.set_received(now);
         let left = rest.len();
         let Some(spent) = self.charge(conn, begun) else { return };
+        if spent >= QUANTUM {
+            self.turns.note_demand(conn, self.env.now);
+        }
         waiting.credit = (waiting.credit - spent as i64).min(0);
         if reason.is_some() {
             waiting.at = input.len() - left;
