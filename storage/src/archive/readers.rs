@@ -23,7 +23,7 @@ use super::prepare::{self, Wanted};
 use super::query::{Cost, Page, Query, QueryError};
 use super::retract::{self, RetractQuery, Retracted};
 use super::segments::Segments;
-use crate::background;
+use crate::background::{self, Stretch};
 use crate::directory::Directory;
 use crate::log::{Histogram, LogError, Position};
 
@@ -374,20 +374,28 @@ impl Drop for Readers {
 }
 
 fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
-    let mut tidied = Instant::now();
+    let (mut tidied, mut stretch) = (Instant::now(), Stretch::begin());
     loop {
         if tidied.elapsed() > IDLE {
             // A thread that is never idle must not keep what has been deleted, or written anew, on the disk either.
             reader.segments.close_deleted();
             tidied = Instant::now();
         }
-        let job = match jobs.recv_timeout(IDLE) {
+        // With a thousand clients that page there is always one more, and event loops want the core as well.
+        stretch.rest_when_due();
+        let job = match jobs.try_recv() {
             Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                reader.segments.close_deleted();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(_) => match jobs.recv_timeout(IDLE) {
+                Ok(job) => {
+                    stretch = Stretch::begin();
+                    job
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    reader.segments.close_deleted();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
         };
         metrics.busy.fetch_add(1, Ordering::Relaxed);
         match job {
