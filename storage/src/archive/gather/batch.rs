@@ -127,18 +127,19 @@ impl Text {
 
 impl Batch {
     /// A file with the texts of these rows, for the gathered log: it is to begin at this position. Also returns which of them are not
-    /// to be gathered any more: those that have been, or lie in other journals that nobody writes to. `None`: there is nothing to copy.
+    /// to be gathered any more. `is_due`: whether a row with a text there is to be, which names its journal. `None`: there is nothing to
+    /// copy.
     pub(super) fn plan(
         directory: &Directory,
         due: &[ToGather],
-        sealed: &[u64],
+        is_due: &dyn Fn(u64, Position) -> bool,
         base: u64,
     ) -> Result<(Option<Self>, Vec<ToGather>), DirectoryError> {
         let mut gone = Vec::new();
         let mut rows = directory.read_archive(|view| {
             let mut rows = Vec::with_capacity(due.len());
             for item in due {
-                match planned(view, item, sealed)? {
+                match planned(view, item, is_due)? {
                     Some(planned) => rows.push(planned),
                     None => gone.push(*item),
                 }
@@ -370,12 +371,10 @@ fn piece_of(texts: &[Text]) -> usize {
 fn planned(
     view: ArchiveView<'_>,
     item: &ToGather,
-    sealed: &[u64],
+    is_due: &dyn Fn(u64, Position) -> bool,
 ) -> Result<Option<Planned>, DirectoryError> {
     let row = match view.row(item.actor, item.first) {
-        Ok(row) => {
-            row.filter(|row| !sealed.contains(&row.journal)).map(|row| (row.actor, row.journal, row.slots()))
-        }
+        Ok(row) => row.map(|row| (row.actor, row.journal, row.slots())),
         Err(error) => Some((item.actor, 0, Err(error))),
     };
     let (actor, journal, slots) = match row {
@@ -384,6 +383,9 @@ fn planned(
         None | Some((_, _, Err(DirectoryError::Damaged { .. }))) => return Ok(None),
         Some((_, _, Err(error))) => return Err(error),
     };
+    if !slots.iter().any(|slot| is_due(journal, slot.position)) {
+        return Ok(None);
+    }
     let row = Row { actor, journal, slots }.pack();
     let all = u64::MAX >> (64 - row.messages().clamp(1, 64));
     let textless = textless(view, &row)?.filter(|textless| *textless != all);

@@ -21,11 +21,13 @@
 //! | `batch` | what goes into a file, and where |
 //! | `named` | a file from its name to its last row |
 //! | `room` | whether a file may be made, and when the oldest goes |
+//! | `sparse` | files of which less than half is needed any more |
 //! | `thread` | the thread that does it beside a server |
 
 mod batch;
 mod named;
 mod room;
+mod sparse;
 mod thread;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +50,7 @@ use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, rando
 use batch::Batch;
 use named::Named;
 use room::Room;
+use sparse::Sparse;
 
 pub use room::Space;
 pub use thread::{GatherWorld, Gathering};
@@ -104,6 +107,8 @@ pub struct GatherMetrics {
     pub left: AtomicU64,
     /// Files that were given up before their time because there was no room.
     pub pressed: AtomicU64,
+    /// Files of which less than half was needed, and what was is gathered once more.
+    pub sparse: AtomicU64,
     /// Texts that were erased while they were copied.
     pub erased: AtomicU64,
     /// Steps that failed.
@@ -145,6 +150,7 @@ pub struct Gatherer {
     /// When a file was written last, or nothing was due.
     last_ms: Option<u64>,
     room: Room,
+    sparse: Sparse,
     /// No row says that its text is in a file that went.
     is_reconciled: bool,
     /// Bytes that were read since [`Gatherer::take_read`].
@@ -216,6 +222,7 @@ impl Gatherer {
             named: None,
             last_ms: None,
             room: Room::default(),
+            sparse: Sparse::default(),
             is_reconciled: false,
             read_bytes: 0,
         };
@@ -285,7 +292,7 @@ impl Gatherer {
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         let Some(mut batch) = self.batch.take() else {
             self.clear_doubt()?;
-            return self.begin(now_ms, space);
+            return self.begin(source, now_ms, space);
         };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
@@ -324,7 +331,7 @@ impl Gatherer {
     }
 
     /// Nothing is under way: looks what is due.
-    fn begin(&mut self, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
+    fn begin(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         self.list_files()?;
         if self.reconcile()? {
             return Ok(Stepped::Working);
@@ -335,7 +342,7 @@ impl Gatherer {
         if !self.settings.is_on {
             return Ok(Stepped::Idle);
         }
-        if self.list()? {
+        if self.list()? || self.list_sparse(source)? {
             return Ok(Stepped::Working);
         }
         let most = self.settings.file_bytes_max;
@@ -350,8 +357,12 @@ impl Gatherer {
         if bytes < self.settings.file_bytes_min && !has_more && !has_waited {
             return Ok(Stepped::Idle);
         }
-        let (batch, gone) =
-            Batch::plan(&self.place.directory, &due, &self.place.folders.sealed_ids(), self.next)?;
+        let (sealed, gathered) = (self.place.folders.sealed_ids(), self.log.journal);
+        let is_due = |journal: u64, text: Position| match journal == gathered {
+            true => self.sparse.has(&self.files, text),
+            false => !sealed.contains(&journal),
+        };
+        let (batch, gone) = Batch::plan(&self.place.directory, &due, &is_due, self.next)?;
         if !gone.is_empty() {
             self.apply(Switches { gone, ..Switches::default() })?;
         }

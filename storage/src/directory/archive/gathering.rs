@@ -9,7 +9,7 @@ use super::super::error::DirectoryError;
 use super::super::tables::{Table, damaged};
 use super::super::{Directory, WriteTransaction};
 use super::counters::Counters;
-use super::{ArchiveState, RowView, encode_row, key, numbers_of};
+use super::{ArchiveState, ArchiveView, RowView, encode_row, key, numbers_of};
 use crate::actor::ActorId;
 use crate::archive::{PackedRow, ROW_MESSAGES_MAX, SegmentHeld};
 use crate::log::{Position, Sequence};
@@ -195,6 +195,42 @@ impl WriteTransaction<'_> {
         Ok(next)
     }
 
+    /// Lists rows that lie in a file of the gathered log, from where it begins up to where it ends, to be gathered once more: those
+    /// that have some of the messages from one id to another of these actors.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn list_gathered(
+        &mut self,
+        gathered: u64,
+        (base, end): (Position, Position),
+        actors: &[(ActorId, Sequence, Sequence)],
+    ) -> Result<(), DirectoryError> {
+        let mut due = Vec::new();
+        for (actor, first, last) in actors {
+            for row in ArchiveView::of(self.view()).rows_from(*actor, *first)? {
+                let row = match row {
+                    Ok(row) => row,
+                    // It stays as it is, and holds nobody else up.
+                    Err(DirectoryError::Damaged { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
+                if row.first > *last {
+                    break;
+                }
+                if row.journal != gathered {
+                    continue;
+                }
+                // One that was made anew may have messages of more than one file.
+                let Ok(row) = row.to_row() else { continue };
+                if row.slots.iter().any(|slot| (base..end).contains(&slot.position)) {
+                    due.push(row.pack());
+                }
+            }
+        }
+        due.iter().try_for_each(|row| self.note_to_gather(row))
+    }
+
     /// A file of the gathered log is about to have its name, and ends here: no other one ever begins before that, whatever becomes
     /// of it.
     ///
@@ -240,7 +276,7 @@ impl WriteTransaction<'_> {
         let found = self.view().get(Table::Archive, &key)?;
         let is_same = found.is_some_and(|found| found == encode_row(&key, old));
         let is_gathered = match found {
-            Some(found) => RowView::decode(&key, found).is_ok_and(|row| row.journal == gathered),
+            Some(found) => !is_same && RowView::decode(&key, found).is_ok_and(|row| row.journal == gathered),
             None => true,
         };
         if is_gathered || is_same && !is_whole {
