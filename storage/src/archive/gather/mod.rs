@@ -107,7 +107,7 @@ pub struct GatherMetrics {
     pub left: AtomicU64,
     /// Files that were given up before their time because there was no room.
     pub pressed: AtomicU64,
-    /// Files of which less than half was needed, and what was is gathered once more.
+    /// Files of which less than half was needed when half of the room was taken, and what was is gathered once more.
     pub sparse: AtomicU64,
     /// Texts that were erased while they were copied.
     pub erased: AtomicU64,
@@ -342,7 +342,7 @@ impl Gatherer {
         if !self.settings.is_on {
             return Ok(Stepped::Idle);
         }
-        if self.list()? || self.list_sparse(source)? {
+        if self.list()? || self.list_sparse(source, space)? {
             return Ok(Stepped::Working);
         }
         let most = self.settings.file_bytes_max;

@@ -1,13 +1,13 @@
-//! Files of which less than half is needed any more: what is needed is gathered once more, so that they go.
+//! Files of which less than half is needed any more: what is needed is gathered once more, so that they go, before others have to.
 //!
 //! Who fills an archive and has it cut again leaves holes beside what others have in the same files. Without this the holes would count
-//! as what all may have together, and the oldest of the others' would have to go for them. A file is copied again when half of it is
-//! holes at most once for each time that it was filled, so all copies together are fewer than two of each text.
+//! as what all may have together, and the oldest of the others' would have to go for them. While there is room enough nothing is done: what
+//! grows old goes a file at a time as a rule, and to copy what is left of each would be for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use super::Gatherer;
+use super::{Gatherer, Space};
 use crate::actor::ActorId;
 use crate::archive::query::QueryError;
 use crate::archive::records;
@@ -37,11 +37,11 @@ impl Sparse {
 }
 
 impl Gatherer {
-    /// Goes on with the oldest file that is sparse: lists rows that lie in a piece of it. `false`: there is none.
-    pub(super) fn list_sparse(&mut self, source: &mut dyn Source) -> Result<bool, QueryError> {
-        let Some((base, offset)) = self.sparse.under_way.or_else(|| self.find_sparse()) else {
-            return Ok(false);
-        };
+    /// Goes on with the oldest file that is sparse: lists rows that lie in a piece of it. `false`: there is none, or room enough.
+    pub(super) fn list_sparse(&mut self, source: &mut dyn Source, space: Space) -> Result<bool, QueryError> {
+        let is_tight = space.logs_bytes.saturating_add(self.bytes()) >= space.bytes_max / 2;
+        let sparse = self.sparse.under_way.or_else(|| if is_tight { self.find_sparse() } else { None });
+        let Some((base, offset)) = sparse else { return Ok(false) };
         let (journal, segment) = (self.log.journal, Position(base));
         let length = source.length(journal, segment)?;
         let mut actors: BTreeMap<ActorId, (Sequence, Sequence)> = BTreeMap::new();
