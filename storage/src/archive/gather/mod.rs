@@ -390,16 +390,12 @@ impl Gatherer {
         Ok(true)
     }
 
-    /// Writes to the directory. Nobody waits for it, so the disk is asked first.
+    /// Writes to the directory. Nobody waits for it, so the disk is asked first, before others have to wait for the transaction.
     fn write<T>(
         &self,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
     ) -> Result<T, DirectoryError> {
-        let directory = self.place.directory.clone();
-        let job = move |t: &mut WriteTransaction<'_>| {
-            directory.prove_disk()?;
-            job(t)
-        };
+        self.place.directory.prove_disk()?;
         run_inline(&self.place.directory, Box::new(job))
     }
 
