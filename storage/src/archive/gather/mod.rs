@@ -283,10 +283,7 @@ impl Gatherer {
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
-        let Some(mut batch) = self.batch.take() else {
-            self.clear_doubt()?;
-            return self.begin(now_ms, space);
-        };
+        let Some(mut batch) = self.batch.take() else { return self.begin(now_ms, space) };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
         self.batch = Some(batch);
@@ -326,11 +323,18 @@ impl Gatherer {
     /// Nothing is under way: looks what is due.
     fn begin(&mut self, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         self.list_files()?;
-        if self.reconcile()? {
-            return Ok(Stepped::Working);
-        }
+        let hindered = match self.put_right() {
+            Ok(true) => return Ok(Stepped::Working),
+            Ok(false) => None,
+            // What a full disk keeps from being put right must not keep it full.
+            Err(error) if space.is_full && room::is_full(&error) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         if let Some(stepped) = self.make_room(now_ms, space)? {
             return Ok(stepped);
+        }
+        if let Some(error) = hindered {
+            return Err(error.into());
         }
         if !self.settings.is_on {
             return Ok(Stepped::Idle);
@@ -367,6 +371,12 @@ impl Gatherer {
         }
         self.batch = Some(batch);
         Ok(Stepped::Working)
+    }
+
+    /// Puts right what is not known, or not true, of what rows say of files. Returns whether rows said what was not true.
+    fn put_right(&mut self) -> Result<bool, DirectoryError> {
+        self.clear_doubt()?;
+        self.reconcile()
     }
 
     /// Lists some of the rows that were there before there was a list. `false`: that has been done.

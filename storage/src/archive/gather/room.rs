@@ -94,7 +94,8 @@ impl Gatherer {
 
     /// Gives up the oldest file when it is to go. `None`: there is room enough; otherwise what this step has been.
     pub(super) fn make_room(&mut self, now_ms: u64, space: Space) -> Result<Option<Stepped>, QueryError> {
-        let Some((oldest, bytes)) = self.files.first().copied() else { return Ok(None) };
+        let oldest = self.files.first().copied().filter(|(base, _)| !self.is_in_doubt(*base));
+        let Some((oldest, bytes)) = oldest else { return Ok(None) };
         let total = space.logs_bytes.saturating_add(self.bytes());
         let space = Space { bytes_max: self.bytes_max(space), ..space };
         if !self.room.is_due(now_ms, space, (total, bytes)) {
@@ -136,7 +137,7 @@ impl Gatherer {
 
     /// Rows may say that their texts are in files that went when the directory could not be written, perhaps before a restart.
     /// Returns whether there were any.
-    pub(super) fn reconcile(&mut self) -> Result<bool, QueryError> {
+    pub(super) fn reconcile(&mut self) -> Result<bool, DirectoryError> {
         if self.is_reconciled {
             return Ok(false);
         }
@@ -152,7 +153,7 @@ impl Gatherer {
 }
 
 /// Whether an error says that the disk, or the directory, has no room.
-fn is_full(error: &DirectoryError) -> bool {
+pub(super) fn is_full(error: &DirectoryError) -> bool {
     match error {
         DirectoryError::DiskRefused { .. } | DirectoryError::Full { .. } => true,
         DirectoryError::File { error } => error.is_full(),

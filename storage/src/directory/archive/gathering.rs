@@ -120,6 +120,12 @@ impl Directory {
         self.read(|view| Ok((Position(view.counter(KEY_GATHERED_TO)?), view.counter(KEY_LISTED)? != 0)))
     }
 
+    /// Has commits fail, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn fail_commits(&self, do_fail: bool) {
+        self.0.fail_commits.store(do_fail, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Has commits reported as failed that are not.
     #[cfg(test)]
     pub(crate) fn lose_outcomes(&self, is_lost: bool) {
