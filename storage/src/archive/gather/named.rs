@@ -56,11 +56,14 @@ impl Gatherer {
         }
     }
 
-    /// After a transaction that has failed: finds out whether rows refer to the file.
+    /// After a transaction that has failed: finds out whether rows refer to the file, and to what they referred before.
     pub(super) fn clear_doubt(&mut self) -> Result<(), DirectoryError> {
         let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
-        let (journal, segment) = (self.log.journal, Position(base));
-        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
+        let tallies = &self.place.tallies;
+        let of = |journal: u64| tallies.segments(journal).into_iter().map(move |(base, _)| (journal, base));
+        let mut segments: Vec<(u64, Position)> = tallies.journal_ids().into_iter().flat_map(of).collect();
+        segments.push((self.log.journal, Position(base)));
+        let held = self.write(move |t| t.held_of_segments(&segments))?;
         self.place.tallies.apply(&held);
         self.set_held(Held::Known);
         self.answer();

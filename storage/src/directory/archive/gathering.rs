@@ -322,18 +322,17 @@ impl WriteTransaction<'_> {
         counters.write(self)
     }
 
-    /// What rows hold of a file of the gathered log, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction has
-    /// failed, and nobody knows whether it was written all the same.
+    /// What rows hold of some segments, by their journals, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction
+    /// has failed, and nobody knows whether it was written all the same.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
-    pub fn held_of_gathered(
+    pub fn held_of_segments(
         &mut self,
-        journal: u64,
-        segment: Position,
+        segments: &[(u64, Position)],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
-        counters.know(self.view(), (journal, segment))?;
+        segments.iter().try_for_each(|segment| counters.know(self.view(), *segment))?;
         counters.write(self)
     }
 

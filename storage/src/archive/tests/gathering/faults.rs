@@ -48,6 +48,8 @@ fn a_file_stays_while_nobody_knows_whether_rows_have_switched() {
     gather.run(&house);
     house.retire();
     house.assert_interleaved(5, 64);
+    let bytes = (1..=5).map(|actor| house.directory.archive_state(ActorId::user(actor)).unwrap().bytes);
+    assert_eq!(house.tallies.total().bytes, bytes.sum::<u64>(), "nothing is held where rows were before");
     // All is known again: what nobody needs goes.
     for actor in 1..=5 {
         run_inline(&house.directory, Box::new(move |t| t.purge_archive(ActorId::user(actor)))).unwrap();
