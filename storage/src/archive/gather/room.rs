@@ -129,7 +129,10 @@ impl Gatherer {
     /// Rows of files before a position are of no use any more.
     fn forget_before(&self, before: Position) -> Result<(), DirectoryError> {
         let journal = self.log.journal;
-        let dropped = self.write(move |t: &mut WriteTransaction<'_>| t.drop_gathered(journal, before))?;
+        let known = self.place.tallies.segments(journal).into_iter().map(|(base, _)| base);
+        let known: Vec<Position> = known.filter(|base| *base < before).collect();
+        let job = move |t: &mut WriteTransaction<'_>| t.drop_gathered(journal, before, &known);
+        let dropped = self.write(job)?;
         self.place.tallies.apply(&dropped);
         self.place.tallies.want_sweep();
         Ok(())

@@ -308,7 +308,8 @@ impl WriteTransaction<'_> {
 
     /// There is no room for what lies before a position of the gathered log: rows that have their texts there are of no use any
     /// more, and are removed by [`WriteTransaction::sweep_archive`]. Returns what changes, for
-    /// [`Tallies::apply`](crate::archive::Tallies::apply).
+    /// [`Tallies::apply`](crate::archive::Tallies::apply): with all that these know of there, since an earlier transaction may have been
+    /// written that seemed to fail.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -316,8 +317,10 @@ impl WriteTransaction<'_> {
         &mut self,
         journal: u64,
         before: Position,
+        known: &[Position],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
+        known.iter().try_for_each(|segment| counters.know(self.view(), (journal, *segment)))?;
         counters.drop_before(self.view(), journal, before)?;
         counters.write(self)
     }

@@ -210,3 +210,25 @@ fn a_full_disk_gets_room_file_by_file_while_the_directory_takes_nothing() {
     let left = house.tallies.segments(house.gathered()).len();
     assert_eq!(left, files.len() - 2, "rows say nothing of files that are gone");
 }
+
+#[test]
+fn a_file_that_went_although_that_seemed_to_fail_counts_for_nothing() {
+    let mut house = House::new();
+    house.interleave(10, 256);
+    house.flush();
+    let mut gather = Gather::of(&house, GatherSettings { file_bytes_max: 200 << 10, ..AT_ONCE });
+    gather.run(&house);
+    let files = named(&house);
+    house.directory.lose_outcomes(true);
+    let tight = Space { logs_bytes: 1 << 20, bytes_max: 1 << 20, ..Space::ENDLESS };
+    let mut step = |house: &mut House| {
+        house.now_ms += 6_000;
+        gather.gatherer.step(&mut gather.source, house.now_ms, tight)
+    };
+    while step(&mut house).is_ok() {}
+    assert_eq!(named(&house), files);
+    house.directory.lose_outcomes(false);
+    assert_eq!(step(&mut house).unwrap(), Stepped::Working);
+    assert_eq!(named(&house), files[1..]);
+    assert_eq!(house.tallies.segments(house.gathered()).len(), files.len() - 1);
+}
