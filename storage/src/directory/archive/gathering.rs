@@ -221,8 +221,8 @@ impl WriteTransaction<'_> {
         if !switches.rows.is_empty() {
             counters.know(self.view(), (switches.journal, switches.segment))?;
         }
-        for ToGather { actor, first, .. } in &switches.gone {
-            self.forget_to_gather(*actor, *first)?;
+        for gone in &switches.gone {
+            self.forget_listed(gone)?;
         }
         for row in &switches.rows {
             let is_switched = self.switch_row(switches.journal, row, &mut counters, &mut switched)?;
@@ -230,6 +230,17 @@ impl WriteTransaction<'_> {
         }
         switched.segments = counters.write(self)?;
         Ok(switched)
+    }
+
+    /// A row is not to be gathered any more, unless it was listed anew since: it has more messages now.
+    fn forget_listed(&mut self, item: &ToGather) -> Result<(), DirectoryError> {
+        let ToGather { actor, first, .. } = *item;
+        let key = key(first.0, actor.raw());
+        let listed = self.view().get(Table::ArchiveGathering, &key)?.map(|value| decode(&key, value));
+        match listed {
+            Some(Ok(listed)) if listed != *item => Ok(()),
+            _ => self.forget_to_gather(actor, first),
+        }
     }
 
     fn switch_row(

@@ -318,3 +318,23 @@ fn what_cannot_be_read_for_want_of_descriptors_is_gathered_later() {
     assert_eq!((house.gathered_rows(ANNA).0, house.gathered_rows(BEN).0), (1, 1));
     assert_eq!(house.texts(house.query(BEN)).len(), 70);
 }
+
+#[test]
+fn a_row_that_has_more_messages_than_when_it_was_looked_at_stays_listed() {
+    let mut house = House::new();
+    let say = |house: &mut House, count: usize| {
+        (0..count).for_each(|_| _ = house.say(ANNA, BEN, "text"));
+        house.logs[0].trim_up_to(BEN, Sequence::MAX);
+        house.flush();
+        house.directory.archive_to_gather(9, u64::MAX).unwrap().0
+    };
+    let before = say(&mut house, 40);
+    let now = say(&mut house, 10);
+    assert_eq!((before.len(), now.len()), (2, 2));
+    let forget = |gone: Vec<directory::ToGather>| {
+        let switches = directory::Switches { gone, ..Default::default() };
+        run_inline(&house.directory, Box::new(move |t| t.switch_rows(&switches))).unwrap();
+        house.directory.archive_rows_to_gather().unwrap()
+    };
+    assert_eq!((forget(before), forget(now)), (2, 0));
+}
