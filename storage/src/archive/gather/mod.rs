@@ -360,7 +360,7 @@ impl Gatherer {
             self.apply(Switches { gone, ..Switches::default() })?;
         }
         let Some(mut batch) = batch else { return Ok(Stepped::Working) };
-        if let Some(stepped) = self.room_for(space, batch.bytes())? {
+        if let Some(stepped) = self.room_for(now_ms, space, batch.bytes())? {
             return Ok(stepped);
         }
         let path = self.log.unfinished();

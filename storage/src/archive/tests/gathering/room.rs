@@ -232,3 +232,52 @@ fn a_file_that_went_although_that_seemed_to_fail_counts_for_nothing() {
     assert_eq!(named(&house), files[1..]);
     assert_eq!(house.tallies.segments(house.gathered()).len(), files.len() - 1);
 }
+
+/// Everything of some is gathered in small files, and they have said more since.
+fn more_to_gather(house: &mut House) -> (Gather, Vec<std::path::PathBuf>) {
+    house.interleave(10, 128);
+    house.flush();
+    let mut gather = Gather::of(house, GatherSettings { file_bytes_max: 64 << 10, ..AT_ONCE });
+    gather.run(house);
+    house.interleave_more(10, 128, 64);
+    house.flush();
+    (gather, named(house))
+}
+
+#[test]
+fn where_the_disk_has_no_more_room_the_oldest_file_goes_for_the_newest() {
+    let mut house = House::new();
+    let (mut gather, files) = more_to_gather(&mut house);
+    let taken = |house: &House| named(house).iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+    let capacity = taken(&house) + (1 << 20);
+    for _ in 0..200 {
+        house.now_ms += 100;
+        let free_bytes = capacity - taken(&house);
+        let space = Space { free_bytes, keep_bytes: 1 << 20, ..Space::ENDLESS };
+        gather.gatherer.step(&mut gather.source, house.now_ms, space).unwrap();
+    }
+    let left = named(&house);
+    assert!(!left.contains(&files[0]) && left.contains(&files[files.len() - 1]), "the oldest go");
+    assert!(left.last() > files.last(), "for newer ones");
+    assert!(taken(&house) <= capacity - (1 << 20), "others have what is left to them");
+    assert_eq!(house.directory.archive_rows_to_gather().unwrap(), 0);
+    assert_newest(&house, 192, 64);
+}
+
+#[test]
+fn where_logs_have_the_larger_part_of_a_disk_or_files_are_held_none_goes_for_another() {
+    let mut house = House::new();
+    let (mut gather, files) = more_to_gather(&mut house);
+    let mut step = |house: &mut House, space: Space| {
+        house.now_ms += 1_000;
+        gather.gatherer.step(&mut gather.source, house.now_ms, space).unwrap()
+    };
+    let tight = Space { free_bytes: 1 << 20, keep_bytes: 1 << 20, ..Space::ENDLESS };
+    for _ in 0..20 {
+        assert_eq!(step(&mut house, Space { logs_bytes: 1 << 30, ..tight }), Stepped::NoRoom);
+    }
+    assert_eq!(named(&house), files);
+    let outcomes = [(); 20].map(|()| step(&mut house, tight));
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Stepped::Working).count(), 1, "{outcomes:?}");
+    assert_eq!(named(&house), files[1..], "a snapshot holds it");
+}
