@@ -198,8 +198,13 @@ impl Gatherer {
         let mut files = Vec::new();
         for base in log.bases(&*place.files)? {
             let path = log.folder.join(file_name(base));
-            let metadata = path.metadata().map_err(|error| LogError::io("look at", &path, error))?;
-            files.push((base, metadata.len()));
+            let bytes = match place.files.view(&path) {
+                Ok(map) => map.len() as u64,
+                // It is empty.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+                Err(error) => return Err(LogError::io("look at", &path, error).into()),
+            };
+            files.push((base, bytes));
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
