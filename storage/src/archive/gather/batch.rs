@@ -13,6 +13,7 @@ use super::super::{PackedRow, erase};
 use super::is_too_large;
 use crate::actor::ActorId;
 use crate::directory::{ArchiveView, Directory, DirectoryError, SwitchRow, ToGather};
+use crate::file_error::FileError;
 use crate::journal::ReaderSet;
 use crate::journal::format::record::{Head, Kind, Place, Seed, encode_message, message_bytes};
 use crate::journal::format::segment::{HEADER_BYTES, Header};
@@ -266,14 +267,18 @@ impl Batch {
         let rows = &mut self.rows;
         let all =
             each_text(source, (&actors, &batch), &mut |at, found| piece[at].put(found, map, file, rows));
-        if let Ok(read) = all {
-            return Ok(read);
+        match all {
+            Ok(read) => return Ok(read),
+            Err(error) if passes(&error) => return Err(error),
+            Err(_) => {}
         }
         // Something cannot be read. That holds up nobody else, so each is read by itself.
         for text in piece {
             let one = (&[text.actor][..], &[text.from][..]);
-            if each_text(source, one, &mut |_, found| text.put(found, map, file, rows)).is_err() {
-                text.put(None, map, file, rows);
+            match each_text(source, one, &mut |_, found| text.put(found, map, file, rows)) {
+                Ok(_) => {}
+                Err(error) if passes(&error) => return Err(error),
+                Err(_) => text.put(None, map, file, rows),
             }
         }
         Ok(PIECE_BYTES)
@@ -354,6 +359,15 @@ impl Batch {
 
     pub(super) fn advance_switched(&mut self, rows: usize) {
         self.switched += rows;
+    }
+}
+
+/// Whether what could not be read can be once others have given back what was wanting: it says nothing of the text.
+fn passes(error: &LogError) -> bool {
+    match error {
+        LogError::File(FileError::Descriptors { .. }) => true,
+        LogError::File(FileError::Io { source, .. }) => source.kind() == io::ErrorKind::OutOfMemory,
+        _ => false,
     }
 }
 

@@ -204,8 +204,13 @@ impl Gatherer {
         let mut files = Vec::new();
         for base in log.bases(&*place.files)? {
             let path = log.folder.join(file_name(base));
-            let metadata = path.metadata().map_err(|error| LogError::io("look at", &path, error))?;
-            files.push((base, metadata.len()));
+            let bytes = match place.files.view(&path) {
+                Ok(map) => map.len() as u64,
+                // It is empty.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+                Err(error) => return Err(LogError::io("look at", &path, error).into()),
+            };
+            files.push((base, bytes));
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
@@ -290,10 +295,7 @@ impl Gatherer {
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
-        let Some(mut batch) = self.batch.take() else {
-            self.clear_doubt()?;
-            return self.begin(source, now_ms, space);
-        };
+        let Some(mut batch) = self.batch.take() else { return self.begin(source, now_ms, space) };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
         self.batch = Some(batch);
@@ -333,11 +335,18 @@ impl Gatherer {
     /// Nothing is under way: looks what is due.
     fn begin(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         self.list_files()?;
-        if self.reconcile()? {
-            return Ok(Stepped::Working);
-        }
+        let hindered = match self.put_right() {
+            Ok(true) => return Ok(Stepped::Working),
+            Ok(false) => None,
+            // What a full disk keeps from being put right must not keep it full.
+            Err(error) if space.is_full && room::is_full(&error) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         if let Some(stepped) = self.make_room(now_ms, space)? {
             return Ok(stepped);
+        }
+        if let Some(error) = hindered {
+            return Err(error.into());
         }
         if !self.settings.is_on {
             return Ok(Stepped::Idle);
@@ -367,7 +376,7 @@ impl Gatherer {
             self.apply(Switches { gone, ..Switches::default() })?;
         }
         let Some(mut batch) = batch else { return Ok(Stepped::Working) };
-        if let Some(stepped) = self.room_for(space, batch.bytes())? {
+        if let Some(stepped) = self.room_for(now_ms, space, batch.bytes())? {
             return Ok(stepped);
         }
         let path = self.log.unfinished();
@@ -378,6 +387,12 @@ impl Gatherer {
         }
         self.batch = Some(batch);
         Ok(Stepped::Working)
+    }
+
+    /// Puts right what is not known, or not true, of what rows say of files. Returns whether rows said what was not true.
+    fn put_right(&mut self) -> Result<bool, DirectoryError> {
+        self.clear_doubt()?;
+        self.reconcile()
     }
 
     /// Lists some of the rows that were there before there was a list. `false`: that has been done.

@@ -39,8 +39,11 @@ impl Sparse {
 impl Gatherer {
     /// Goes on with the oldest file that is sparse: lists rows that lie in a piece of it. `false`: there is none, or room enough.
     pub(super) fn list_sparse(&mut self, source: &mut dyn Source, space: Space) -> Result<bool, QueryError> {
-        let is_tight = space.logs_bytes.saturating_add(self.bytes()) >= space.bytes_max / 2;
-        let sparse = self.sparse.under_way.or_else(|| if is_tight { self.find_sparse() } else { None });
+        let (taken, most) = self.taken(space);
+        let sparse = match taken >= most / 2 {
+            true => self.sparse.under_way.or_else(|| self.find_sparse()),
+            false => self.sparse.under_way,
+        };
         let Some((base, offset)) = sparse else { return Ok(false) };
         let (journal, segment) = (self.log.journal, Position(base));
         let length = source.length(journal, segment)?;

@@ -120,6 +120,12 @@ impl Directory {
         self.read(|view| Ok((Position(view.counter(KEY_GATHERED_TO)?), view.counter(KEY_LISTED)? != 0)))
     }
 
+    /// Has commits fail, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn fail_commits(&self, do_fail: bool) {
+        self.0.fail_commits.store(do_fail, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Has commits reported as failed that are not.
     #[cfg(test)]
     pub(crate) fn lose_outcomes(&self, is_lost: bool) {
@@ -251,8 +257,8 @@ impl WriteTransaction<'_> {
         if !switches.rows.is_empty() {
             counters.know(self.view(), (switches.journal, switches.segment))?;
         }
-        for ToGather { actor, first, .. } in &switches.gone {
-            self.forget_to_gather(*actor, *first)?;
+        for gone in &switches.gone {
+            self.forget_listed(gone)?;
         }
         for row in &switches.rows {
             let is_switched = self.switch_row(switches.journal, row, &mut counters, &mut switched)?;
@@ -260,6 +266,17 @@ impl WriteTransaction<'_> {
         }
         switched.segments = counters.write(self)?;
         Ok(switched)
+    }
+
+    /// A row is not to be gathered any more, unless it was listed anew since: it has more messages now.
+    fn forget_listed(&mut self, item: &ToGather) -> Result<(), DirectoryError> {
+        let ToGather { actor, first, .. } = *item;
+        let key = key(first.0, actor.raw());
+        let listed = self.view().get(Table::ArchiveGathering, &key)?.map(|value| decode(&key, value));
+        match listed {
+            Some(Ok(listed)) if listed != *item => Ok(()),
+            _ => self.forget_to_gather(actor, first),
+        }
     }
 
     fn switch_row(
@@ -338,7 +355,8 @@ impl WriteTransaction<'_> {
 
     /// There is no room for what lies before a position of the gathered log: rows that have their texts there are of no use any
     /// more, and are removed by [`WriteTransaction::sweep_archive`]. Returns what changes, for
-    /// [`Tallies::apply`](crate::archive::Tallies::apply).
+    /// [`Tallies::apply`](crate::archive::Tallies::apply): with all that these know of there, since an earlier transaction may have been
+    /// written that seemed to fail.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -346,24 +364,25 @@ impl WriteTransaction<'_> {
         &mut self,
         journal: u64,
         before: Position,
+        known: &[Position],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
+        known.iter().try_for_each(|segment| counters.know(self.view(), (journal, *segment)))?;
         counters.drop_before(self.view(), journal, before)?;
         counters.write(self)
     }
 
-    /// What rows hold of a file of the gathered log, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction has
-    /// failed, and nobody knows whether it was written all the same.
+    /// What rows hold of some segments, by their journals, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction
+    /// has failed, and nobody knows whether it was written all the same.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
-    pub fn held_of_gathered(
+    pub fn held_of_segments(
         &mut self,
-        journal: u64,
-        segment: Position,
+        segments: &[(u64, Position)],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
-        counters.know(self.view(), (journal, segment))?;
+        segments.iter().try_for_each(|segment| counters.know(self.view(), *segment))?;
         counters.write(self)
     }
 
