@@ -104,6 +104,7 @@ whimbrel_stats::metrics! {
         archive_gathered_bytes "archive.gathered_bytes" Gauge "bytes" "Bytes of these files.";
         archive_gather_left "archive.gather_left" Counter "rows" "Rows that were left where they are, because something else has changed them meanwhile (they are tried again), or because a text could not be read.";
         archive_gather_pressed "archive.gather_pressed" Counter "files" "Files of gathered messages, the oldest first, that went before archive.days were over, because all logs together took more than log_mib_max for each worker.";
+        archive_gather_sparse "archive.gather_sparse" Counter "files" "Files of gathered messages of which less than half was needed any more while all logs together took half of what they may or more: what was is gathered once more, and they go.";
         archive_gather_failed "archive.gather_failed" Counter "times" "Times that gathering met an error, and was begun anew.";
         archive_gather_no_room "archive.gather_no_room" Gauge "flag" "1 while nothing is gathered because there is no room for a file: on the disk, or below log_mib_max for each worker.";
         archive_reads "archive.reads" Counter "reads" "Reads of files of the log for archives: one has what lies near one another.";

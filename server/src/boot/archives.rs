@@ -112,7 +112,7 @@ impl GatherWorld for Beside {
             bytes_max: self.bytes_max,
             free_bytes: free_bytes(&self.log),
             keep_bytes: FILES_FREE * self.files_bytes,
-            is_full: self.sizes.iter().any(LogSize::has_no_room),
+            is_full: self.sizes.iter().any(LogSize::is_disk_full),
         }
     }
 

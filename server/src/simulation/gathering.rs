@@ -17,6 +17,9 @@ const EACH_STEPS: u64 = 1024;
 /// Steps of a world between two of gathering.
 const BETWEEN: u64 = 8;
 
+/// There is room for all, and no more than for what is needed.
+const SPACE: Space = Space { logs_bytes: 1 << 39, bytes_max: 1 << 40, ..Space::ENDLESS };
+
 /// Whether what archives have in memory is to become rows after so many steps of a world: in the middle between two times.
 pub(super) fn writes_rows_at(step: u64) -> bool {
     step % EACH_STEPS == EACH_STEPS / 2
@@ -69,7 +72,7 @@ impl Gathering {
             retire_sealed(log, &needs).map_err(|error| error.to_string())?;
         }
         if self.is_working && step.is_multiple_of(BETWEEN) {
-            let stepped = self.gatherer.step(&mut self.source, now_ms, Space::ENDLESS);
+            let stepped = self.gatherer.step(&mut self.source, now_ms, SPACE);
             self.is_working = stepped.map_err(|error| error.to_string())? == Stepped::Working;
         }
         Ok(())

@@ -76,6 +76,7 @@ impl Archives {
             (&cells.archive_gathered_bytes, &metrics.bytes),
             (&cells.archive_gather_left, &metrics.left),
             (&cells.archive_gather_pressed, &metrics.pressed),
+            (&cells.archive_gather_sparse, &metrics.sparse),
             (&cells.archive_gather_failed, &metrics.failures),
             (&cells.archive_gather_no_room, &metrics.no_room),
         ] {

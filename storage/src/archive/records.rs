@@ -17,14 +17,30 @@ pub(super) fn each(
     tell: &mut dyn FnMut(&Raw<'_>),
 ) -> Result<u64, LogError> {
     let length = source.length(journal, segment)?;
-    let (mut from, mut window) = (HEADER_BYTES as u64, WINDOW_BYTES);
+    let mut from = Some(0);
+    while let Some(offset) = from.filter(|offset| *offset < length) {
+        from = some(source, (journal, segment), (offset, length), tell)?;
+    }
+    Ok(from.map_or(0, |_| length))
+}
+
+/// Tells the valid records of a piece of a segment of that length, which begins so many bytes behind its beginning: all of a MiB, or a
+/// longer one. Returns where the next piece begins; `None`: the segment is gone.
+pub(super) fn some(
+    source: &mut dyn Source,
+    (journal, segment): (u64, Position),
+    (offset, length): (u64, u64),
+    tell: &mut dyn FnMut(&Raw<'_>),
+) -> Result<Option<u64>, LogError> {
+    let from = offset.max(HEADER_BYTES as u64);
+    let mut window = WINDOW_BYTES;
     // A walk begins behind a header.
     let mut bytes = vec![0; HEADER_BYTES];
     while from < length {
         let part = window.min(length - from);
         bytes.resize(HEADER_BYTES + part as usize, 0);
         if !source.read(journal, segment, Position(segment.0 + from), &mut bytes[HEADER_BYTES..])? {
-            return Ok(0);
+            return Ok(None);
         }
         let base = segment.0 + from - HEADER_BYTES as u64;
         let mut end = from;
@@ -33,12 +49,12 @@ pub(super) fn each(
             end = raw.position - segment.0 + raw.stored_bytes();
         }
         let is_empty = bytes[HEADER_BYTES..].iter().all(|byte| *byte == 0);
-        (from, window) = match () {
-            () if end > from => (end, WINDOW_BYTES),
-            () if is_empty || part == length - from => (from + part, WINDOW_BYTES),
+        match () {
+            () if end > from => return Ok(Some(end)),
+            () if is_empty || part == length - from => return Ok(Some(from + part)),
             // The record that begins here is longer, or damaged.
-            () => (from, window * 2),
-        };
+            () => window *= 2,
+        }
     }
-    Ok(length)
+    Ok(Some(length))
 }

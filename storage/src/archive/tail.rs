@@ -14,7 +14,7 @@ use crate::directory::{ArchiveState, Directory};
 use crate::journal::ReaderSet;
 use crate::journal::format::record::Seed;
 use crate::journal::open::scan::Walk;
-use crate::log::{Position, Sequence, journals_by_age};
+use crate::log::{Position, Sequence, gathered_journal, journals_by_age};
 
 /// The messages of archives that rows do not have, of all actors or of one, from the logs in a folder. With such a snapshot a
 /// [`Query`](super::query::Query) finds all that had been written when this was called. It reads what lies behind the rows,
@@ -29,7 +29,10 @@ pub fn read(
     log: &Path,
     of: Option<ActorId>,
 ) -> Result<BTreeMap<ActorId, Snapshot>, QueryError> {
-    let journals = journals_by_age(log)?;
+    let mut journals = journals_by_age(log)?;
+    // What was gathered is in rows, all of it.
+    let gathered = gathered_journal(log)?;
+    journals.retain(|(journal, _)| Some(*journal) != gathered);
     // Before the segments: rows that are written meanwhile are passed over by the query.
     let indexed: HashMap<u64, Position> = directory.archive_journals()?.into_iter().collect();
     let mut tail = Tail { directory, of, states: HashMap::new(), found: BTreeMap::new() };

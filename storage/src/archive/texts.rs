@@ -114,6 +114,12 @@ impl Texts {
                     page.cost.damaged += 1;
                     return;
                 };
+                if record.flags.has(Flags::ERASED) {
+                    // The directory knows of no erasure: not yet, when this was begun, or no longer, when it is an older one. Zeros
+                    // are no text.
+                    page.cost.gone += 1;
+                    return;
+                }
                 (record.time_ms, record.payload, None)
             }
         };

@@ -201,8 +201,11 @@ fn map(path: &Path, options: &Options, flags: EnvFlags) -> Result<(Env<WithoutTl
         lmdb.map_size(usize::try_from(bytes).expect("it was limited to half of usize::MAX"))
             .max_readers(READERS_MAX)
             .max_dbs(Table::ALL.len() as u32);
+        // Pages are asked for one by one, all over the file. With what the system reads ahead for each, as much as 8 MiB on some
+        // machines, a directory that is larger than memory would displace itself.
+        let flags = flags | EnvFlags::NO_READ_AHEAD;
         // SAFETY: without syncing, a power cut can damage the file (which the check at the next start finds); within a
-        // run the flag changes nothing. Reading only changes nothing at all.
+        // run the flag changes nothing. Reading only, and without reading ahead, changes nothing at all.
         unsafe { lmdb.flags(flags) };
         // SAFETY: the file is mapped and must not be changed by others while it is: `lock` keeps other servers
         // away, the folder is only its owner's, and LMDB's own locks are on, by which one process writes and others

@@ -2,7 +2,7 @@
 //! (`handle`). So what is written in the background, and can wait, asks first.
 
 use std::fs::{OpenOptions, remove_file};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::Directory;
@@ -25,7 +25,11 @@ impl Directory {
         let failed = |error| DirectoryError::io("write", &path, error);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let mut file = file.map_err(failed)?;
-        remove_file(&path).map_err(failed)?;
+        match remove_file(&path) {
+            // Another thread asks as well, and both have the same file.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.map_err(failed)?,
+        }
         file.write_all(&[0x5a; BYTES]).map_err(failed)?;
         file.sync_data().map_err(failed)
     }

@@ -62,6 +62,12 @@ impl LogError {
     pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File(FileError::new(doing, path, source))
     }
+
+    /// Whether there was no room on the disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_full())
+    }
 }
 
 /// Why a message was not appended. Nothing of it is in the log.

@@ -89,10 +89,11 @@ impl LogSize {
         self.0.metrics.segment_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no next segment ([`Log::no_room`]).
+    /// Whether there is no next segment because the disk is full. It may have failed for another reason ([`Log::no_room`]), which
+    /// room on the disk would not take away: a want of file descriptors, say.
     #[must_use]
-    pub fn has_no_room(&self) -> bool {
-        self.0.spare_failure().is_some()
+    pub fn is_disk_full(&self) -> bool {
+        self.0.spare_failure().is_some_and(|error| error.is_full())
     }
 }
 

@@ -169,7 +169,8 @@ fn make_room_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects) {
 pub fn make_room(actors: &mut Actors, env: &Env) {
     let (used, limit) = actors.commits.log().room();
     let segment = u64::from(env.config.log_segment_mib) << 20;
-    let is_disk_full = actors.commits.log().no_room().is_some();
+    // Another reason why there is no next file is none to let go of anything: it would not help.
+    let is_disk_full = actors.commits.log().no_room().is_some_and(|error| error.is_full());
     if used + FILES_FREE * segment <= limit && !is_disk_full {
         return;
     }

@@ -13,6 +13,7 @@ use super::super::{PackedRow, erase};
 use super::is_too_large;
 use crate::actor::ActorId;
 use crate::directory::{ArchiveView, Directory, DirectoryError, SwitchRow, ToGather};
+use crate::file_error::FileError;
 use crate::journal::ReaderSet;
 use crate::journal::format::record::{Head, Kind, Place, Seed, encode_message, message_bytes};
 use crate::journal::format::segment::{HEADER_BYTES, Header};
@@ -127,18 +128,19 @@ impl Text {
 
 impl Batch {
     /// A file with the texts of these rows, for the gathered log: it is to begin at this position. Also returns which of them are not
-    /// to be gathered any more: those that have been, or lie in other journals that nobody writes to. `None`: there is nothing to copy.
+    /// to be gathered any more. `is_due`: whether a row with a text there is to be, which names its journal. `None`: there is nothing to
+    /// copy.
     pub(super) fn plan(
         directory: &Directory,
         due: &[ToGather],
-        sealed: &[u64],
+        is_due: &dyn Fn(u64, Position) -> bool,
         base: u64,
     ) -> Result<(Option<Self>, Vec<ToGather>), DirectoryError> {
         let mut gone = Vec::new();
         let mut rows = directory.read_archive(|view| {
             let mut rows = Vec::with_capacity(due.len());
             for item in due {
-                match planned(view, item, sealed)? {
+                match planned(view, item, is_due)? {
                     Some(planned) => rows.push(planned),
                     None => gone.push(*item),
                 }
@@ -265,14 +267,18 @@ impl Batch {
         let rows = &mut self.rows;
         let all =
             each_text(source, (&actors, &batch), &mut |at, found| piece[at].put(found, map, file, rows));
-        if let Ok(read) = all {
-            return Ok(read);
+        match all {
+            Ok(read) => return Ok(read),
+            Err(error) if passes(&error) => return Err(error),
+            Err(_) => {}
         }
         // Something cannot be read. That holds up nobody else, so each is read by itself.
         for text in piece {
             let one = (&[text.actor][..], &[text.from][..]);
-            if each_text(source, one, &mut |_, found| text.put(found, map, file, rows)).is_err() {
-                text.put(None, map, file, rows);
+            match each_text(source, one, &mut |_, found| text.put(found, map, file, rows)) {
+                Ok(_) => {}
+                Err(error) if passes(&error) => return Err(error),
+                Err(_) => text.put(None, map, file, rows),
             }
         }
         Ok(PIECE_BYTES)
@@ -356,6 +362,15 @@ impl Batch {
     }
 }
 
+/// Whether what could not be read can be once others have given back what was wanting: it says nothing of the text.
+fn passes(error: &LogError) -> bool {
+    match error {
+        LogError::File(FileError::Descriptors { .. }) => true,
+        LogError::File(FileError::Io { source, .. }) => source.kind() == io::ErrorKind::OutOfMemory,
+        _ => false,
+    }
+}
+
 /// How many of some texts are read at once.
 fn piece_of(texts: &[Text]) -> usize {
     let mut bytes = 0;
@@ -370,12 +385,10 @@ fn piece_of(texts: &[Text]) -> usize {
 fn planned(
     view: ArchiveView<'_>,
     item: &ToGather,
-    sealed: &[u64],
+    is_due: &dyn Fn(u64, Position) -> bool,
 ) -> Result<Option<Planned>, DirectoryError> {
     let row = match view.row(item.actor, item.first) {
-        Ok(row) => {
-            row.filter(|row| !sealed.contains(&row.journal)).map(|row| (row.actor, row.journal, row.slots()))
-        }
+        Ok(row) => row.map(|row| (row.actor, row.journal, row.slots())),
         Err(error) => Some((item.actor, 0, Err(error))),
     };
     let (actor, journal, slots) = match row {
@@ -384,6 +397,9 @@ fn planned(
         None | Some((_, _, Err(DirectoryError::Damaged { .. }))) => return Ok(None),
         Some((_, _, Err(error))) => return Err(error),
     };
+    if !slots.iter().any(|slot| is_due(journal, slot.position)) {
+        return Ok(None);
+    }
     let row = Row { actor, journal, slots }.pack();
     let all = u64::MAX >> (64 - row.messages().clamp(1, 64));
     let textless = textless(view, &row)?.filter(|textless| *textless != all);

@@ -21,11 +21,13 @@
 //! | `batch` | what goes into a file, and where |
 //! | `named` | a file from its name to its last row |
 //! | `room` | whether a file may be made, and when the oldest goes |
+//! | `sparse` | files of which less than half is needed any more |
 //! | `thread` | the thread that does it beside a server |
 
 mod batch;
 mod named;
 mod room;
+mod sparse;
 mod thread;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +50,7 @@ use crate::log::{GatheredLog, LogError, Position, Sequence, make_gathered, rando
 use batch::Batch;
 use named::Named;
 use room::Room;
+use sparse::Sparse;
 
 pub use room::Space;
 pub use thread::{GatherWorld, Gathering};
@@ -104,6 +107,8 @@ pub struct GatherMetrics {
     pub left: AtomicU64,
     /// Files that were given up before their time because there was no room.
     pub pressed: AtomicU64,
+    /// Files of which less than half was needed when half of the room was taken, and what was is gathered once more.
+    pub sparse: AtomicU64,
     /// Texts that were erased while they were copied.
     pub erased: AtomicU64,
     /// Steps that failed.
@@ -145,6 +150,7 @@ pub struct Gatherer {
     /// When a file was written last, or nothing was due.
     last_ms: Option<u64>,
     room: Room,
+    sparse: Sparse,
     /// No row says that its text is in a file that went.
     is_reconciled: bool,
     /// Bytes that were read since [`Gatherer::take_read`].
@@ -198,8 +204,13 @@ impl Gatherer {
         let mut files = Vec::new();
         for base in log.bases(&*place.files)? {
             let path = log.folder.join(file_name(base));
-            let metadata = path.metadata().map_err(|error| LogError::io("look at", &path, error))?;
-            files.push((base, metadata.len()));
+            let bytes = match place.files.view(&path) {
+                Ok(map) => map.len() as u64,
+                // It is empty.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+                Err(error) => return Err(LogError::io("look at", &path, error).into()),
+            };
+            files.push((base, bytes));
         }
         let (gathered_to, is_listed) = place.directory.archive_gathered_to()?;
         let next = files.last().map_or(0, |(base, bytes)| base + bytes).max(gathered_to.0);
@@ -216,6 +227,7 @@ impl Gatherer {
             named: None,
             last_ms: None,
             room: Room::default(),
+            sparse: Sparse::default(),
             is_reconciled: false,
             read_bytes: 0,
         };
@@ -283,10 +295,7 @@ impl Gatherer {
     }
 
     fn go_on(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
-        let Some(mut batch) = self.batch.take() else {
-            self.clear_doubt()?;
-            return self.begin(now_ms, space);
-        };
+        let Some(mut batch) = self.batch.take() else { return self.begin(source, now_ms, space) };
         let is_over = self.advance(&mut batch, source);
         // On an error it is given up by the caller.
         self.batch = Some(batch);
@@ -324,18 +333,25 @@ impl Gatherer {
     }
 
     /// Nothing is under way: looks what is due.
-    fn begin(&mut self, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
+    fn begin(&mut self, source: &mut dyn Source, now_ms: u64, space: Space) -> Result<Stepped, QueryError> {
         self.list_files()?;
-        if self.reconcile()? {
-            return Ok(Stepped::Working);
-        }
+        let hindered = match self.put_right() {
+            Ok(true) => return Ok(Stepped::Working),
+            Ok(false) => None,
+            // What a full disk keeps from being put right must not keep it full.
+            Err(error) if space.is_full && room::is_full(&error) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         if let Some(stepped) = self.make_room(now_ms, space)? {
             return Ok(stepped);
+        }
+        if let Some(error) = hindered {
+            return Err(error.into());
         }
         if !self.settings.is_on {
             return Ok(Stepped::Idle);
         }
-        if self.list()? {
+        if self.list()? || self.list_sparse(source, space)? {
             return Ok(Stepped::Working);
         }
         let most = self.settings.file_bytes_max;
@@ -350,13 +366,17 @@ impl Gatherer {
         if bytes < self.settings.file_bytes_min && !has_more && !has_waited {
             return Ok(Stepped::Idle);
         }
-        let (batch, gone) =
-            Batch::plan(&self.place.directory, &due, &self.place.folders.sealed_ids(), self.next)?;
+        let (sealed, gathered) = (self.place.folders.sealed_ids(), self.log.journal);
+        let is_due = |journal: u64, text: Position| match journal == gathered {
+            true => self.sparse.has(&self.files, text),
+            false => !sealed.contains(&journal),
+        };
+        let (batch, gone) = Batch::plan(&self.place.directory, &due, &is_due, self.next)?;
         if !gone.is_empty() {
             self.apply(Switches { gone, ..Switches::default() })?;
         }
         let Some(mut batch) = batch else { return Ok(Stepped::Working) };
-        if let Some(stepped) = self.room_for(space, batch.bytes())? {
+        if let Some(stepped) = self.room_for(now_ms, space, batch.bytes())? {
             return Ok(stepped);
         }
         let path = self.log.unfinished();
@@ -369,6 +389,12 @@ impl Gatherer {
         Ok(Stepped::Working)
     }
 
+    /// Puts right what is not known, or not true, of what rows say of files. Returns whether rows said what was not true.
+    fn put_right(&mut self) -> Result<bool, DirectoryError> {
+        self.clear_doubt()?;
+        self.reconcile()
+    }
+
     /// Lists some of the rows that were there before there was a list. `false`: that has been done.
     fn list(&mut self) -> Result<bool, QueryError> {
         let Listing::Behind(behind) = self.listing else { return Ok(false) };
@@ -379,16 +405,12 @@ impl Gatherer {
         Ok(true)
     }
 
-    /// Writes to the directory. Nobody waits for it, so the disk is asked first.
+    /// Writes to the directory. Nobody waits for it, so the disk is asked first, before others have to wait for the transaction.
     fn write<T>(
         &self,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
     ) -> Result<T, DirectoryError> {
-        let directory = self.place.directory.clone();
-        let job = move |t: &mut WriteTransaction<'_>| {
-            directory.prove_disk()?;
-            job(t)
-        };
+        self.place.directory.prove_disk()?;
         run_inline(&self.place.directory, Box::new(job))
     }
 

@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::{GatherMetrics, Gatherer, SWITCH_ROWS};
 use crate::archive::erase;
 use crate::archive::query::QueryError;
-use crate::directory::{SwitchRow, Switched, Switches, WriteTransaction};
+use crate::directory::{DirectoryError, SwitchRow, Switched, Switches, WriteTransaction};
 use crate::journal::format::segment::file_name;
 use crate::log::{LogError, Position};
 
@@ -56,15 +56,23 @@ impl Gatherer {
         }
     }
 
-    /// After a transaction that has failed: finds out whether rows refer to the file.
-    pub(super) fn clear_doubt(&mut self) -> Result<(), QueryError> {
+    /// After a transaction that has failed: finds out whether rows refer to the file, and to what they referred before.
+    pub(super) fn clear_doubt(&mut self) -> Result<(), DirectoryError> {
         let Some(Named { base, held: Held::InDoubt }) = self.named else { return Ok(()) };
-        let (journal, segment) = (self.log.journal, Position(base));
-        let held = self.write(move |t| t.held_of_gathered(journal, segment))?;
+        let tallies = &self.place.tallies;
+        let of = |journal: u64| tallies.segments(journal).into_iter().map(move |(base, _)| (journal, base));
+        let mut segments: Vec<(u64, Position)> = tallies.journal_ids().into_iter().flat_map(of).collect();
+        segments.push((self.log.journal, Position(base)));
+        let held = self.write(move |t| t.held_of_segments(&segments))?;
         self.place.tallies.apply(&held);
         self.set_held(Held::Known);
         self.answer();
         Ok(())
+    }
+
+    /// Whether rows may refer to the file that begins here and nobody knows of them.
+    pub(super) fn is_in_doubt(&self, file: u64) -> bool {
+        matches!(self.named, Some(Named { base, held: Held::InDoubt }) if base == file)
     }
 
     fn set_held(&mut self, held: Held) {

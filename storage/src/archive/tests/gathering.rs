@@ -3,6 +3,7 @@
 mod copies;
 mod faults;
 mod room;
+mod sparse;
 
 use super::*;
 use crate::archive::gather::{GatherSettings, GatherSource, Gatherer, Space, Stepped};
@@ -93,6 +94,15 @@ impl House {
         let tallies = &self.tallies;
         let log = self.folder.path().join("log");
         retire_sealed(&log, &|journal, segment| tallies.needs(journal, segment)).unwrap();
+    }
+
+    /// Goes once through the gathered log, as a server does.
+    fn go_through_gathered(&self) {
+        let mut reader = self.reader();
+        let (journal, mut from) = (self.gathered(), Position(0));
+        while let Some((next, _)) = reader.erase_sealed(journal, from..Position(u64::MAX)).unwrap() {
+            from = next;
+        }
     }
 
     fn gathered_files(&self) -> Vec<std::path::PathBuf> {
@@ -286,11 +296,7 @@ fn in_between(doing: impl Fn(&mut House, &[Sequence])) {
 /// What was erased is nowhere once the files have been gone through, and what is left is whole.
 fn doing_is_seen(house: &mut House) {
     house.go_through(0);
-    let mut reader = house.reader();
-    let (journal, mut from) = (house.gathered(), Position(0));
-    while let Some((next, _)) = reader.erase_sealed(journal, from..Position(u64::MAX)).unwrap() {
-        from = next;
-    }
+    house.go_through_gathered();
     assert!(!house.has_on_disk("<70 to Ben>"), "it was erased");
     assert!(house.has_on_disk("<129 to Ben>"));
     let page = house.page(&Query { bytes_max: 1 << 20, ..house.query(BEN) });

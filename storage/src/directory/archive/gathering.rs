@@ -9,7 +9,7 @@ use super::super::error::DirectoryError;
 use super::super::tables::{Table, damaged};
 use super::super::{Directory, WriteTransaction};
 use super::counters::Counters;
-use super::{ArchiveState, RowView, encode_row, key, numbers_of};
+use super::{ArchiveState, ArchiveView, RowView, encode_row, key, numbers_of};
 use crate::actor::ActorId;
 use crate::archive::{PackedRow, ROW_MESSAGES_MAX, SegmentHeld};
 use crate::log::{Position, Sequence};
@@ -120,6 +120,12 @@ impl Directory {
         self.read(|view| Ok((Position(view.counter(KEY_GATHERED_TO)?), view.counter(KEY_LISTED)? != 0)))
     }
 
+    /// Has commits fail, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn fail_commits(&self, do_fail: bool) {
+        self.0.fail_commits.store(do_fail, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Has commits reported as failed that are not.
     #[cfg(test)]
     pub(crate) fn lose_outcomes(&self, is_lost: bool) {
@@ -195,6 +201,42 @@ impl WriteTransaction<'_> {
         Ok(next)
     }
 
+    /// Lists rows that lie in a file of the gathered log, from where it begins up to where it ends, to be gathered once more: those
+    /// that have some of the messages from one id to another of these actors.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn list_gathered(
+        &mut self,
+        gathered: u64,
+        (base, end): (Position, Position),
+        actors: &[(ActorId, Sequence, Sequence)],
+    ) -> Result<(), DirectoryError> {
+        let mut due = Vec::new();
+        for (actor, first, last) in actors {
+            for row in ArchiveView::of(self.view()).rows_from(*actor, *first)? {
+                let row = match row {
+                    Ok(row) => row,
+                    // It stays as it is, and holds nobody else up.
+                    Err(DirectoryError::Damaged { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
+                if row.first > *last {
+                    break;
+                }
+                if row.journal != gathered {
+                    continue;
+                }
+                // One that was made anew may have messages of more than one file.
+                let Ok(row) = row.to_row() else { continue };
+                if row.slots.iter().any(|slot| (base..end).contains(&slot.position)) {
+                    due.push(row.pack());
+                }
+            }
+        }
+        due.iter().try_for_each(|row| self.note_to_gather(row))
+    }
+
     /// A file of the gathered log is about to have its name, and ends here: no other one ever begins before that, whatever becomes
     /// of it.
     ///
@@ -215,8 +257,8 @@ impl WriteTransaction<'_> {
         if !switches.rows.is_empty() {
             counters.know(self.view(), (switches.journal, switches.segment))?;
         }
-        for ToGather { actor, first, .. } in &switches.gone {
-            self.forget_to_gather(*actor, *first)?;
+        for gone in &switches.gone {
+            self.forget_listed(gone)?;
         }
         for row in &switches.rows {
             let is_switched = self.switch_row(switches.journal, row, &mut counters, &mut switched)?;
@@ -224,6 +266,17 @@ impl WriteTransaction<'_> {
         }
         switched.segments = counters.write(self)?;
         Ok(switched)
+    }
+
+    /// A row is not to be gathered any more, unless it was listed anew since: it has more messages now.
+    fn forget_listed(&mut self, item: &ToGather) -> Result<(), DirectoryError> {
+        let ToGather { actor, first, .. } = *item;
+        let key = key(first.0, actor.raw());
+        let listed = self.view().get(Table::ArchiveGathering, &key)?.map(|value| decode(&key, value));
+        match listed {
+            Some(Ok(listed)) if listed != *item => Ok(()),
+            _ => self.forget_to_gather(actor, first),
+        }
     }
 
     fn switch_row(
@@ -240,7 +293,7 @@ impl WriteTransaction<'_> {
         let found = self.view().get(Table::Archive, &key)?;
         let is_same = found.is_some_and(|found| found == encode_row(&key, old));
         let is_gathered = match found {
-            Some(found) => RowView::decode(&key, found).is_ok_and(|row| row.journal == gathered),
+            Some(found) => !is_same && RowView::decode(&key, found).is_ok_and(|row| row.journal == gathered),
             None => true,
         };
         if is_gathered || is_same && !is_whole {
@@ -302,7 +355,8 @@ impl WriteTransaction<'_> {
 
     /// There is no room for what lies before a position of the gathered log: rows that have their texts there are of no use any
     /// more, and are removed by [`WriteTransaction::sweep_archive`]. Returns what changes, for
-    /// [`Tallies::apply`](crate::archive::Tallies::apply).
+    /// [`Tallies::apply`](crate::archive::Tallies::apply): with all that these know of there, since an earlier transaction may have been
+    /// written that seemed to fail.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -310,24 +364,25 @@ impl WriteTransaction<'_> {
         &mut self,
         journal: u64,
         before: Position,
+        known: &[Position],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
+        known.iter().try_for_each(|segment| counters.know(self.view(), (journal, *segment)))?;
         counters.drop_before(self.view(), journal, before)?;
         counters.write(self)
     }
 
-    /// What rows hold of a file of the gathered log, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction has
-    /// failed, and nobody knows whether it was written all the same.
+    /// What rows hold of some segments, by their journals, for [`Tallies::apply`](crate::archive::Tallies::apply): when a transaction
+    /// has failed, and nobody knows whether it was written all the same.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
-    pub fn held_of_gathered(
+    pub fn held_of_segments(
         &mut self,
-        journal: u64,
-        segment: Position,
+        segments: &[(u64, Position)],
     ) -> Result<Vec<SegmentHeld>, DirectoryError> {
         let mut counters = Counters::default();
-        counters.know(self.view(), (journal, segment))?;
+        segments.iter().try_for_each(|segment| counters.know(self.view(), *segment))?;
         counters.write(self)
     }
 

@@ -99,6 +99,11 @@ fn row_of<'t>(row: Result<Row<'t>, heed::Error>, view: View<'t>) -> Result<RowVi
 }
 
 impl<'t> ArchiveView<'t> {
+    /// What a transaction sees.
+    pub(super) fn of(view: View<'t>) -> Self {
+        Self(view)
+    }
+
     /// How an actor's archive stands.
     ///
     /// # Errors

@@ -275,3 +275,13 @@ fn the_disk_that_is_proven_is_the_directorys() {
     std::fs::create_dir(own.join("probe")).expect("a folder");
     directory.prove_disk().expect_err("it takes none");
 }
+
+#[test]
+fn threads_that_ask_at_once_are_not_in_each_others_way() {
+    let (_folder, directory) = new_durable();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| directory.prove_disk().expect("it takes writes")));
+        }
+    });
+}

@@ -607,6 +607,7 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     let refused = (0..100_000).find_map(|_| log.append(&message).err());
     assert_eq!(refused, Some(AppendError::Full));
     assert!(matches!(log.no_room(), Some(LogError::File(FileError::DiskFull { .. }))));
+    assert!(log.size().is_disk_full());
     log.commit_now().expect("what was taken can be committed");
     let backlog = log.backlog(ActorId::user(1)).unwrap();
     assert_eq!(log.pending(ActorId::user(1)).filter(Result::is_ok).count() as u64, backlog.messages);
@@ -618,4 +619,26 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     log.keep_files_now();
     log.keep_files_now();
     log.append(&message).expect("there is room again");
+}
+
+#[test]
+fn what_keeps_a_log_from_its_next_file_is_not_always_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path());
+    // No file can be made where there is a folder.
+    let path = |base: u64| folder.path().join(format!("generation-1/0/{base:016x}.seg.partial"));
+    (1..64).for_each(|number| std::fs::create_dir(path(number * SEGMENT)).unwrap());
+    let payload = long(0);
+    let message = Message {
+        actor: ActorId::user(1),
+        time_ms: 0,
+        flags: Flags::NONE,
+        origin: Origin::default(),
+        peer: PeerHash::NONE,
+        payload: payload.as_bytes(),
+    };
+    let refused = (0..100_000).find_map(|_| log.append(&message).err());
+    assert_eq!(refused, Some(AppendError::Full));
+    assert!(log.no_room().is_some_and(|error| !error.is_full()));
+    assert!(!log.size().is_disk_full(), "nothing is to be removed for it");
 }

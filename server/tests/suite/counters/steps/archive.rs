@@ -89,6 +89,21 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "what was gathered is cut, and logs take half of what they may",
+        configure: |config| {
+            config.workers = 1;
+            config.log_segment_mib = 2;
+            config.log_mib_max = 8;
+            config.archive.mib_per_account = 1;
+            config.archive.gather_seconds = 1;
+        },
+        act: |stage, server| {
+            talk_to_oneself_until(stage, server, "archive.gather_sparse", 5_000);
+        },
+        moves: &["archive.gather_sparse"],
+        ..PLAIN
+    },
+    Step {
         what: "all archives together become too large",
         configure: |config| {
             config.workers = 1;

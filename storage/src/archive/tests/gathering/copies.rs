@@ -96,6 +96,56 @@ fn a_backup_of_a_damaged_gathered_file_has_all_of_it() {
     }
 }
 
+#[test]
+fn what_no_row_has_yet_is_not_looked_for_in_what_was_gathered() {
+    let mut house = House::new();
+    house.interleave(5, 70);
+    house.flush();
+    house.gather();
+    // Whoever read one would fail.
+    for path in house.gathered_files() {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    }
+    let actor = ActorId::user(2);
+    let newest = house.say(actor, ANNA, "newest");
+    house.commit();
+    let log = house.folder.path().join("log");
+    let tail = crate::archive::tail::read(&house.directory, &log, Some(actor)).unwrap();
+    assert_eq!(tail[&actor].slots().map(|slot| slot.id).collect::<Vec<_>>(), [newest]);
+}
+
+#[test]
+fn a_directory_that_knows_of_no_erasure_does_not_give_zeros_for_a_text() {
+    let mut house = House::new();
+    let ids: Vec<Sequence> =
+        (0..70).map(|number| house.say(ANNA, BEN, &format!("<{number} to Ben>"))).collect();
+    house.logs[0].trim_up_to(BEN, Sequence::MAX);
+    house.flush();
+    // One was erased before it would have been copied, one after that, and one was not copied.
+    let erase = |house: &mut House, at: usize| {
+        [ANNA, BEN].iter().for_each(|actor| house.erase(*actor, ids[at]));
+        house.go_through(0);
+    };
+    erase(&mut house, 7);
+    house.gather();
+    erase(&mut house, 8);
+    house.reader().erase_sealed(house.gathered(), Position(0)..Position(u64::MAX)).unwrap();
+    erase(&mut house, 69);
+    assert!([7, 8, 69].iter().all(|number| !house.has_on_disk(&format!("<{number} to Ben>"))));
+    // The directory is lost, and a backup of before is put in its place.
+    house.logs.clear();
+    let folder = house.folder.path().join("another directory");
+    house.directory = open_directory(&folder);
+    rebuild(&house.directory, &house.folder.path().join("log"), &|_| true, &mut |_| {}).unwrap();
+    house.open(1);
+    let expected = (0..69).filter(|number| ![7, 8].contains(number));
+    let expected: Vec<String> = expected.map(|number| format!("<{number} to Ben>")).collect();
+    for actor in [ANNA, BEN] {
+        assert_eq!(house.texts(house.query(actor)), expected, "{actor}");
+    }
+}
+
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

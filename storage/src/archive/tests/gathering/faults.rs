@@ -48,6 +48,8 @@ fn a_file_stays_while_nobody_knows_whether_rows_have_switched() {
     gather.run(&house);
     house.retire();
     house.assert_interleaved(5, 64);
+    let bytes = (1..=5).map(|actor| house.directory.archive_state(ActorId::user(actor)).unwrap().bytes);
+    assert_eq!(house.tallies.total().bytes, bytes.sum::<u64>(), "nothing is held where rows were before");
     // All is known again: what nobody needs goes.
     for actor in 1..=5 {
         run_inline(&house.directory, Box::new(move |t| t.purge_archive(ActorId::user(actor)))).unwrap();
@@ -241,8 +243,8 @@ fn an_unfinished_file_goes_at_the_next_start_although_nothing_is_gathered() {
     assert_eq!(house.gathered_files(), Vec::<PathBuf>::new());
 }
 
-/// A disk that cannot read the bytes at a place.
-struct Broken<'a>(&'a mut dyn Source, Position);
+/// A disk that cannot read the bytes at a place, and the number of the system's error.
+struct Broken<'a>(&'a mut dyn Source, Position, i32);
 
 impl Source for Broken<'_> {
     fn segment(
@@ -261,7 +263,7 @@ impl Source for Broken<'_> {
         to: &mut [u8],
     ) -> Result<bool, LogError> {
         if (from.0..from.0 + to.len() as u64).contains(&self.1.0) {
-            let error = std::io::Error::from_raw_os_error(5);
+            let error = std::io::Error::from_raw_os_error(self.2);
             return Err(LogError::io("read", std::path::Path::new("a file"), error));
         }
         self.0.read(journal, segment, from, to)
@@ -287,7 +289,7 @@ fn a_disk_that_cannot_read_one_text_holds_up_one_row() {
     let mut gather = Gather::of(&house, AT_ONCE);
     let mut steps = 0;
     loop {
-        let mut broken = Broken(gather.source.inner(), slot.position);
+        let mut broken = Broken(gather.source.inner(), slot.position, 5);
         match gather.gatherer.step_from(&mut broken, house.now_ms, Space::ENDLESS).unwrap() {
             Stepped::Idle => break,
             _ => steps += 1,
@@ -297,4 +299,42 @@ fn a_disk_that_cannot_read_one_text_holds_up_one_row() {
     let messages = gather.gatherer.metrics().messages.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((messages, house.directory.archive_rows_to_gather().unwrap()), (128, 0));
     house.assert_interleaved(3, 64);
+}
+
+#[test]
+fn what_cannot_be_read_for_want_of_descriptors_is_gathered_later() {
+    let (house, _, mut gather) = seventy();
+    let (_, first, _) = house.rows(BEN)[0];
+    let slot = house.directory.read_archive(|view| view.row(BEN, first)?.unwrap().slots()).unwrap()[5];
+    // Too many files are open, of the process and of the machine; and there is no memory.
+    for number in [24, 23, 12] {
+        let failed = (0..10).any(|_| {
+            let mut broken = Broken(gather.source.inner(), slot.position, number);
+            gather.gatherer.step_from(&mut broken, house.now_ms, Space::ENDLESS).is_err()
+        });
+        assert!(failed, "{number}: it is told");
+    }
+    gather.run(&house);
+    assert_eq!((house.gathered_rows(ANNA).0, house.gathered_rows(BEN).0), (1, 1));
+    assert_eq!(house.texts(house.query(BEN)).len(), 70);
+}
+
+#[test]
+fn a_row_that_has_more_messages_than_when_it_was_looked_at_stays_listed() {
+    let mut house = House::new();
+    let say = |house: &mut House, count: usize| {
+        (0..count).for_each(|_| _ = house.say(ANNA, BEN, "text"));
+        house.logs[0].trim_up_to(BEN, Sequence::MAX);
+        house.flush();
+        house.directory.archive_to_gather(9, u64::MAX).unwrap().0
+    };
+    let before = say(&mut house, 40);
+    let now = say(&mut house, 10);
+    assert_eq!((before.len(), now.len()), (2, 2));
+    let forget = |gone: Vec<directory::ToGather>| {
+        let switches = directory::Switches { gone, ..Default::default() };
+        run_inline(&house.directory, Box::new(move |t| t.switch_rows(&switches))).unwrap();
+        house.directory.archive_rows_to_gather().unwrap()
+    };
+    assert_eq!((forget(before), forget(now)), (2, 0));
 }
