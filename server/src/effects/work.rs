@@ -73,6 +73,9 @@ const READ_BYTES_PER_UNIT: usize = 4096;
 /// Bytes of trees of elements that cost a unit, where they are built or written.
 const TREE_BYTES_PER_UNIT: usize = 256;
 
+/// Elements and attributes that cost a unit, where a stanza is only checked and passed on.
+const NODES_PER_UNIT: usize = 32;
+
 /// The work of one worker since it began.
 #[derive(Debug, Default)]
 pub struct Work {
@@ -120,6 +123,11 @@ impl Work {
     /// Counts bytes that were read out of the system's memory of a file, and looked through.
     pub fn add_read(&self, bytes: usize) {
         self.add((bytes / READ_BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts elements and attributes of a client's stanza.
+    pub fn add_nodes(&self, count: usize) {
+        self.add((count / NODES_PER_UNIT) as u64);
     }
 
     /// Counts items of a roster that were read where they lie.
