@@ -109,6 +109,7 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
         inbound.refuse_politely(env, fx, error);
         return Ok(());
     }
+    fx.work.add_letters(to_text.filter(|to| !to.is_ascii()).map_or(0, str::len));
     match to_text.map(JidRef::parse).transpose() {
         Err(_) => {
             let inbound = Inbound { to_text: None, ..inbound };

@@ -177,6 +177,28 @@ fn a_stanza_of_too_many_elements_is_answered_and_not_looked_into() {
 }
 
 #[test]
+fn addresses_in_letters_beyond_ascii_are_paid_for_and_have_an_end() {
+    let (mut world, _data) = four(100);
+    reconfigure(&mut world, |limits| limits.stanza_bytes = 64 * 1024);
+    let long = "\u{e9}".repeat(500);
+    let message = |local: &str| {
+        format!("<message id='m' to='{local}@{}'><body>x</body></message>", super::world::DOMAIN)
+    };
+    let (_, plain) = answered(&mut world, &message(&"e".repeat(1000)));
+    let (_, dear) = answered(&mut world, &message(&long));
+    assert!(dear >= plain + 100, "{dear} units, and {plain} in ASCII");
+    let block = |count: usize| {
+        let items = (0..count).map(|n| format!("<item jid='{long}{n}@{}'/>", super::world::DOMAIN));
+        format!(
+            "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'>{}</block></iq>",
+            items.collect::<String>()
+        )
+    };
+    assert_eq!(answered(&mut world, &block(10)).0, 0);
+    assert_eq!(answered(&mut world, &block(20)).0, 1, "they are to come in parts");
+}
+
+#[test]
 fn what_is_left_of_a_batch_is_read_in_the_next_iteration() {
     const PRESENCES: u64 = 84;
     let (mut world, _data) = four(100);

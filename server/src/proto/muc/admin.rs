@@ -6,6 +6,7 @@ use super::role::{Affiliation, Role, affiliation_named};
 use super::user::UserItem;
 use super::{bad, malformed, push, reason_of};
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::stanza::Type;
 use crate::xml::Element;
@@ -88,7 +89,11 @@ impl AdminRequest {
                 }
                 Ok(AdminRequest::Lists(lists))
             }
-            _ => items.into_iter().map(item_of).collect::<Result<_, _>>().map(AdminRequest::Changes),
+            _ => {
+                let letters = Letters::of_list();
+                let items = items.into_iter().map(|item| item_of(item, &letters));
+                items.collect::<Result<_, _>>().map(AdminRequest::Changes)
+            }
         }
     }
 }
@@ -114,8 +119,11 @@ fn list_of(item: &Element) -> Result<ListOf, StanzaError> {
     }
 }
 
-fn item_of(item: &Element) -> Result<AdminItem, StanzaError> {
+fn item_of(item: &Element, letters: &Letters) -> Result<AdminItem, StanzaError> {
     let change = change_of(item)?;
+    for name in ["jid", "nick"] {
+        item.attribute(name).map_or(Ok(()), |text| letters.check(text))?;
+    }
     let nick = item.attribute("nick").filter(|nick| !nick.is_empty());
     let nick = nick.map(|nick| normalise_resource(nick).map(std::borrow::Cow::into_owned));
     let nick = nick.transpose().map_err(malformed)?;
