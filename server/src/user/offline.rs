@@ -78,6 +78,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let account = actors.users.user(user).id;
     let Some(taken_back) = archive::open::of_mailbox(actors, (account, key)) else { return };
     let under_way = flow::under_way(actors, user);
+    fx.work.add_contacts(under_way.len());
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = fx.buffers.lend();
     let (last, writes) =
