@@ -73,6 +73,12 @@ const READ_BYTES_PER_UNIT: usize = 4096;
 /// Bytes of trees of elements that cost a unit, where they are built or written.
 const TREE_BYTES_PER_UNIT: usize = 256;
 
+/// Elements and attributes that cost a unit, where a stanza is only checked and passed on.
+const NODES_PER_UNIT: usize = 32;
+
+/// Bytes of an address with letters beyond ASCII that cost a unit: each letter is looked for in many tables.
+const LETTERS_PER_UNIT: usize = 8;
+
 /// The work of one worker since it began.
 #[derive(Debug, Default)]
 pub struct Work {
@@ -120,6 +126,16 @@ impl Work {
     /// Counts bytes that were read out of the system's memory of a file, and looked through.
     pub fn add_read(&self, bytes: usize) {
         self.add((bytes / READ_BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts elements and attributes of a client's stanza.
+    pub fn add_nodes(&self, count: usize) {
+        self.add((count / NODES_PER_UNIT) as u64);
+    }
+
+    /// Counts bytes of addresses with letters beyond ASCII that are brought into their normal form.
+    pub fn add_letters(&self, bytes: usize) {
+        self.add((bytes / LETTERS_PER_UNIT) as u64);
     }
 
     /// Counts items of a roster that were read where they lie.

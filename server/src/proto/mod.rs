@@ -31,6 +31,7 @@ pub mod commands;
 pub mod delay;
 pub mod errors;
 pub mod forms;
+pub mod letters;
 pub mod muc;
 pub mod ns;
 pub mod pubsub;

@@ -12,6 +12,7 @@ use crate::occupancy::occupants::OccupantKey;
 use crate::occupancy::room::Room;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::letters;
 use crate::proto::muc::admin::{self, AdminItem, AdminRequest, Change, ListOf, Target};
 use crate::proto::muc::rules::{self, Standing, Subject};
 use crate::proto::muc::user::UserItem;
@@ -35,6 +36,7 @@ pub(super) fn answer(
     visit: &Visit<'_>,
     query: &Element,
 ) -> Ack {
+    fx.work.add_letters(letters::weight(query));
     match AdminRequest::read(visit.d.typ, query) {
         Ok(AdminRequest::Lists(lists)) => give_lists(actors, env, fx, visit, &lists),
         Ok(AdminRequest::Changes(items)) => change(actors, env, fx, visit, items),

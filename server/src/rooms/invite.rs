@@ -11,6 +11,7 @@ use crate::occupancy::room::Room;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::forms;
+use crate::proto::letters;
 use crate::proto::muc::invite::{Decline, DirectInvite, Invite, Mediated, PassedInvite, write_decline};
 use crate::proto::muc::{Affiliation, admin, error, rules};
 use crate::proto::ns;
@@ -32,6 +33,7 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 /// A message to the room itself.
 pub(super) fn message(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
     let Some(message) = visit.element(fx) else { return Ack::Now };
+    fx.work.add_letters(letters::weight(&message));
     if let Some(x) = message.find("x", ns::MUC_USER) {
         match Mediated::read(x) {
             Ok(Some(Mediated::Invites(invites))) => return invite(actors, env, fx, visit, invites),

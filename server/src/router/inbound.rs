@@ -9,7 +9,7 @@ use crate::effects::answer::{self, Refused};
 use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address::{self, Destination};
-use crate::proto::errors::{StanzaCondition, StreamCondition, StreamEnd};
+use crate::proto::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::proto::muc::forged;
 use crate::proto::stanza_id::{self, Forged};
 use crate::proto::traits;
@@ -25,7 +25,7 @@ use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
 use crate::user::{archive, blocking, carbons, delivery, keep, presence, push, subscription};
-use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza};
+use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza, TREE_NODES_MAX};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
 pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'_>) -> Place {
@@ -104,6 +104,12 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
         return Ok(());
     };
     let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, pending_ack };
+    fx.work.add_nodes(stanza.nodes());
+    if let Some(error) = too_many_elements(kind, stanza) {
+        inbound.refuse_politely(env, fx, error);
+        return Ok(());
+    }
+    fx.work.add_letters(to_text.filter(|to| !to.is_ascii()).map_or(0, str::len));
     match to_text.map(JidRef::parse).transpose() {
         Err(_) => {
             let inbound = Inbound { to_text: None, ..inbound };
@@ -115,6 +121,24 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
         Ok(to) => forward(actors, env, fx, &inbound, to.as_ref()),
     }
     Ok(())
+}
+
+/// Direct children that a message may have. Each is compared with all that says how a message is treated.
+const CHILDREN_MAX: usize = 1024;
+
+/// The answer to a stanza in which there is too much to be looked at. A message is passed on as it is, but for its direct children; of
+/// anything else whoever answers it makes a tree.
+fn too_many_elements(kind: Kind, stanza: &Stanza<'_>) -> Option<StanzaError> {
+    let text = match kind {
+        Kind::Message if stanza.children().len() > CHILDREN_MAX => {
+            format!("a message may have {CHILDREN_MAX} elements beside each other")
+        }
+        Kind::Presence | Kind::Iq if !stanza.fits_tree() => {
+            format!("a stanza like this may have {TREE_NODES_MAX} elements and attributes")
+        }
+        _ => return None,
+    };
+    Some(StanzaError::from(StanzaCondition::PolicyViolation).with_text(text))
 }
 
 /// A client may say who it is, but not that it is somebody else. Which resource of its account it names is nothing to the

@@ -12,6 +12,7 @@ use crate::env::Env;
 use crate::exchange::fanout::{Broadcast, Targets};
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::letters::{self, Letters};
 use crate::proto::ns;
 use crate::service::{Answers, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
@@ -129,9 +130,11 @@ fn items(fx: &Effects, request: &Request) -> Result<Vec<String>, StanzaError> {
     if request.typ != Type::Set {
         return Err(StanzaCondition::BadRequest.into());
     }
-    let mut jids = Vec::new();
+    fx.work.add_letters(letters::weight(&request.query));
+    let (mut jids, letters) = (Vec::new(), Letters::of_list());
     for item in request.query.elements().filter(|child| child.is("item", ns::BLOCKING)) {
         let jid = item.attribute("jid").ok_or(StanzaCondition::BadRequest)?;
+        letters.check(jid)?;
         let jid = Jid::parse(jid)
             .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
         jids.push(jid.as_str().to_owned());

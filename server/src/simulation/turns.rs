@@ -169,6 +169,61 @@ fn work_of(world: &mut World) -> u64 {
     spent(world) - before
 }
 
+/// Errors that a client's stanza is answered with, and what the worker has done for it, in work units.
+fn answered(world: &mut World, stanza: &str) -> (u64, u64) {
+    let count = |world: &World| {
+        let core = world.workers[0].core();
+        (core.env().metrics().errors_out.get(), core.effects().work.spent())
+    };
+    let before = count(world);
+    say(world, 0, stanza);
+    for _ in 0..100 {
+        turn(world);
+        while world.job() {}
+    }
+    let after = count(world);
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[test]
+fn a_stanza_of_too_many_elements_is_answered_and_not_looked_into() {
+    let (mut world, _data) = four(100);
+    reconfigure(&mut world, |limits| limits.stanza_bytes = 64 * 1024);
+    let iq = |elements: usize| {
+        let inside = "<a/>".repeat(elements);
+        format!("<iq type='get' id='q'><ping xmlns='urn:xmpp:ping'><x xmlns='urn:x'>{inside}</x></ping></iq>")
+    };
+    assert_eq!(answered(&mut world, &iq(8_000)).0, 0);
+    assert_eq!(answered(&mut world, &iq(9_000)).0, 1, "nobody makes a tree of it");
+    let message = |children: usize| {
+        format!("<message id='m' to='u1@{}'>{}</message>", super::world::DOMAIN, "<a/>".repeat(children))
+    };
+    assert_eq!(answered(&mut world, &message(1_000)).0, 0);
+    assert_eq!(answered(&mut world, &message(1_100)).0, 1, "nobody looks at each of them");
+}
+
+#[test]
+fn addresses_in_letters_beyond_ascii_are_paid_for_and_have_an_end() {
+    let (mut world, _data) = four(100);
+    reconfigure(&mut world, |limits| limits.stanza_bytes = 64 * 1024);
+    let long = "\u{e9}".repeat(500);
+    let message = |local: &str| {
+        format!("<message id='m' to='{local}@{}'><body>x</body></message>", super::world::DOMAIN)
+    };
+    let (_, plain) = answered(&mut world, &message(&"e".repeat(1000)));
+    let (_, dear) = answered(&mut world, &message(&long));
+    assert!(dear >= plain + 100, "{dear} units, and {plain} in ASCII");
+    let block = |count: usize| {
+        let items = (0..count).map(|n| format!("<item jid='{long}{n}@{}'/>", super::world::DOMAIN));
+        format!(
+            "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'>{}</block></iq>",
+            items.collect::<String>()
+        )
+    };
+    assert_eq!(answered(&mut world, &block(10)).0, 0);
+    assert_eq!(answered(&mut world, &block(20)).0, 1, "they are to come in parts");
+}
+
 #[test]
 fn what_is_left_of_a_batch_is_read_in_the_next_iteration() {
     const PRESENCES: u64 = 84;

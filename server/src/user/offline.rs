@@ -33,7 +33,7 @@ use crate::user::record::{self, StoredMessage};
 use crate::user::room::{self, Room};
 use crate::user::spool;
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey, Users};
-use crate::xml::Element;
+use crate::xml::StartTag;
 
 /// Bytes of messages that one resource gets in one iteration, so that others get their turn.
 const WINDOW_BYTES: u64 = 64 * 1024;
@@ -78,6 +78,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let account = actors.users.user(user).id;
     let Some(taken_back) = archive::open::of_mailbox(actors, (account, key)) else { return };
     let under_way = flow::under_way(actors, user);
+    fx.work.add_contacts(under_way.len());
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = fx.buffers.lend();
     let (last, writes) =
@@ -185,11 +186,11 @@ pub fn session_ended(
 /// A stanza is given up that `full` has not acknowledged: if it is a request, its sender gets an error.
 fn refuse_request(env: &Env, fx: &mut Effects, full: &str, stanza: &Unacked) {
     if let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = stanza
-        && let Ok(iq) = Element::parse(bytes)
-        && matches!(iq.attribute("type"), Some("get" | "set"))
+        && let Some(iq) = StartTag::of(bytes)
+        && matches!(iq.attribute("type").as_deref(), Some("get" | "set"))
     {
-        let from = iq.attribute("from").unwrap_or_default();
-        let refused = Refused { kind: Kind::Iq, sender: from, to: Some(full), id: iq.attribute("id") };
+        let (from, id) = (iq.attribute("from").unwrap_or_default(), iq.attribute("id"));
+        let refused = Refused { kind: Kind::Iq, sender: &from, to: Some(full), id: id.as_deref() };
         answer::refuse(env, fx, &refused, &StanzaCondition::ServiceUnavailable.into());
     }
 }
@@ -229,8 +230,8 @@ pub fn shed_to(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey,
 /// Of an answer that is no longer kept, which request it was for.
 fn answer_to(entry: &Unacked) -> Option<AnswerTo> {
     let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return None };
-    let iq = Element::parse(bytes).ok()?;
-    matches!(iq.attribute("type"), Some("result" | "error")).then(|| AnswerTo {
+    let iq = StartTag::of(bytes)?;
+    matches!(iq.attribute("type").as_deref(), Some("result" | "error")).then(|| AnswerTo {
         from: iq.attribute("from").map(Into::into),
         id: iq.attribute("id").unwrap_or_default().into(),
     })
@@ -242,10 +243,12 @@ fn is_essential(entry: &Unacked) -> bool {
     let Unacked::Stanza { kind, sender, bytes } = entry else { return false };
     match kind {
         Kind::Presence => *sender == 0,
-        Kind::Message => Element::parse(bytes).is_ok_and(|it| it.attribute("type") == Some("groupchat")),
-        Kind::Iq => Element::parse(bytes).is_ok_and(|iq| {
-            iq.attribute("type") == Some("set")
-                && iq.attribute("from").is_none_or(|from| !address::has_resource(from))
+        Kind::Message => {
+            StartTag::of(bytes).is_some_and(|it| it.attribute("type").as_deref() == Some("groupchat"))
+        }
+        Kind::Iq => StartTag::of(bytes).is_some_and(|iq| {
+            iq.attribute("type").as_deref() == Some("set")
+                && iq.attribute("from").is_none_or(|from| !address::has_resource(&from))
         }),
     }
 }
@@ -380,4 +383,28 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     }
     env.metrics().sent_again.add(count);
     fx.due_sm.push(key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands behind the start tag is cut off: nobody may have to read it, however long it is.
+    #[test]
+    fn what_an_unacknowledged_stanza_is_stands_in_its_start_tag() {
+        let kept = |kind, text: &str| Unacked::Stanza { kind, sender: 0, bytes: text.as_bytes().into() };
+        for (kind, text, essential) in [
+            (Kind::Iq, "<iq type='set' id='1' to='a@x/r'><query", true),
+            (Kind::Iq, "<iq from='a@x' type=\"set\" id='1'><query", true),
+            (Kind::Iq, "<iq type='set' from='b@x/r' id='1'><query", false),
+            (Kind::Iq, "<iq type='result' id='1'><query", false),
+            (Kind::Message, "<message type='groupchat' from='hall@c.x/n'><body", true),
+            (Kind::Message, "<message from='b@x/r'><body type='groupchat'", false),
+        ] {
+            assert_eq!(is_essential(&kept(kind, text)), essential, "{text}");
+        }
+        let answer = answer_to(&kept(Kind::Iq, "<iq type='result' id='&lt;1' from='b@x'><query"));
+        assert_eq!(answer, Some(AnswerTo { from: Some("b@x".into()), id: "<1".into() }));
+        assert_eq!(answer_to(&kept(Kind::Iq, "<iq type='get' id='1' from='b@x'><query")), None);
+    }
 }

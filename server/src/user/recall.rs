@@ -31,7 +31,7 @@ use crate::user::room;
 use crate::user::seats;
 use crate::user::spool;
 use crate::user::tables::Users;
-use crate::xml::Element;
+use crate::xml::{Element, StartTag};
 
 /// Sessions of a worker whose texts are read at once. Others wait: each may need `limits.sm_unacked_bytes` for a moment.
 const AT_ONCE_MAX: usize = 64;
@@ -211,10 +211,16 @@ impl Recalls {
 
 /// Where the archive of its room has a message that was said to somebody in it. `None`: it is not there, or not as it was said.
 pub fn reference(env: &Env, stanza: &[u8]) -> Option<Reference> {
-    let message = Element::parse(stanza).ok()?;
-    let room = address::bare_of(message.attribute("from")?);
+    // Most is no message of a room, and is not looked into.
+    let tag = StartTag::of(stanza)?;
+    let from = tag.attribute("from")?;
+    let room = address::bare_of(&from);
     address::contact_here(room, env.services().rooms?)?;
-    if message.attribute("type") != Some("groupchat") || message.find("delay", ns::DELAY).is_some() {
+    if tag.attribute("type").as_deref() != Some("groupchat") {
+        return None;
+    }
+    let message = Element::parse(stanza).ok()?;
+    if message.find("delay", ns::DELAY).is_some() {
         return None;
     }
     let is_id =

@@ -59,6 +59,16 @@ pub fn for_message(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey) -
     }
 }
 
+/// Whether a managed stream that is behind has so much room again that it is worth reading the log on: three quarters of what may be
+/// unacknowledged. What is on its way to all sessions of an account is looked through each time, and a client may acknowledge its
+/// messages one by one.
+pub fn for_many(users: &Users, env: &Env, key: ResourceKey) -> bool {
+    let sm = users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
+    let Some((entries, bytes)) = sm.map(|sm| sm.unacked_size()) else { return true };
+    entries <= env.config.limits.sm_unacked_stanzas as usize / 8 * 3
+        && bytes <= env.config.limits.unacked_bytes() / 8 * 3
+}
+
 /// Whether there is room for a step of a page that the client has asked for. What it has not acknowledged does not count: it
 /// may have sent something behind its request, and nothing behind that is read before the page has ended, acknowledgements
 /// neither. What there is no room to remember is forgotten, and a resumed stream is told to ask again.

@@ -16,6 +16,7 @@ use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
 use crate::user::presence::{self, asleep};
 use crate::user::push;
+use crate::user::room;
 use crate::user::spool;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
@@ -119,13 +120,14 @@ pub(super) fn acknowledged(
     if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
         env.metrics().ack_latency.record(micros);
     }
+    fx.work.add(records.len() as u64);
     for sequence in records {
         actors.commits.trim(env, account, sequence);
     }
     spool::release(actors, env, fx, (account, Some(user)), &spooled);
     fx.due_sm.push(key);
     actors.waiting_for_room.note(fx, key);
-    if actors.users.flow_mut(key).after.is_some() {
+    if actors.users.flow_mut(key).after.is_some() && room::for_many(&actors.users, env, key) {
         fx.due_cursors.note(key);
     }
     if actors.users.flow_mut(key).unsent.is_some() {

@@ -10,6 +10,10 @@ use super::writer::{escape_attribute, escape_text};
 
 type Name = Cow<'static, str>;
 
+/// Most elements and attributes of a tree that is read. Each costs some hundred bytes and nanoseconds, and four bytes are enough for
+/// one, so that without this limit a stanza would keep a worker for tens of milliseconds.
+pub const TREE_NODES_MAX: usize = 8192;
+
 /// An element with everything in it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Element {
@@ -51,7 +55,8 @@ impl Element {
     /// Parses one element with nothing around it but white space, as if it stood in a `jabber:client` stream.
     ///
     /// # Errors
-    /// It is not what [`super::Framer`] would accept inside a stream, with a depth up to 1000.
+    /// It is not what [`super::Framer`] would accept inside a stream, with a depth up to 1000, or has more than [`TREE_NODES_MAX`]
+    /// elements and attributes.
     pub fn parse(bytes: &[u8]) -> Result<Self, FramingError> {
         Self::parse_within(bytes, None)
     }
@@ -81,6 +86,7 @@ impl Element {
             depth_max: usize::MAX,
             attributes_max: usize::from(u16::MAX),
             prefixes_max: TREE_PREFIXES_MAX,
+            nodes_max: TREE_NODES_MAX,
         };
         let mut builder = TreeBuilder::default();
         let end = Scan::default()

@@ -113,6 +113,9 @@ pub enum Problem {
     /// Elements nested deeper than the limit.
     #[error("elements nested too deep")]
     TooDeep,
+    /// More elements and attributes than a tree may have ([`super::Element::parse`]).
+    #[error("too many elements and attributes")]
+    TooManyNodes,
     /// More attributes on one element than the limit.
     #[error("too many attributes")]
     TooManyAttributes,
@@ -167,6 +170,7 @@ impl FramingError {
             P::TooLong
             | P::TooDeep
             | P::TooManyAttributes
+            | P::TooManyNodes
             | P::TooManyDeclarations
             | P::TooManyPrefixes
             | P::NamespaceTooLong => Condition::PolicyViolation,

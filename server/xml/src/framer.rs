@@ -163,6 +163,7 @@ impl Framer {
             depth_max: usize::from(limits.depth_max),
             attributes_max: usize::from(limits.attributes_max),
             prefixes_max: PREFIXES_MAX,
+            nodes_max: usize::MAX,
         };
         if let Some(unfinished) = partial.take() {
             let idle = std::mem::replace(&mut self.work, unfinished);

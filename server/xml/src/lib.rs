@@ -15,6 +15,7 @@
 //! | `namespace` | prefixes, and the values that names of namespaces and attributes stand for |
 //! | `chars` | which bytes and characters may stand where |
 //! | `lanes` | the same for sixteen bytes at once |
+//! | `start_tag` | what an element says of itself, without a look at what is in it |
 //! | `stanza` | the borrowed view of one stanza, and forwarding |
 //! | `element` | the owned tree that services read and build |
 //! | `writer` | escaping |
@@ -36,10 +37,11 @@ mod header;
 mod lanes;
 mod namespace;
 mod stanza;
+mod start_tag;
 mod tokenizer;
 pub mod writer;
 
-pub use element::{Attribute, Element, Node};
+pub use element::{Attribute, Element, Node, TREE_NODES_MAX};
 pub use error::{Condition, FramingError, Problem};
 pub use framer::{Frame, Framer, Limits, Partial, Phase};
 pub use header::StreamHeader;
@@ -47,6 +49,7 @@ pub use namespace::{
     CLIENT, NAMESPACE_BYTES_MAX, PREFIXES_MAX, STREAM_DECLARATIONS_MAX, STREAMS, StreamNamespaces, XML,
 };
 pub use stanza::{Child, CommonAttributes, Stamp, Stanza};
+pub use start_tag::StartTag;
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::element::{Element, TreeBuilder};
+use super::element::{Element, TREE_NODES_MAX, TreeBuilder};
 use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, TREE_PREFIXES_MAX, Uri, text};
+use super::start_tag::StartTag;
 use super::tokenizer::{self, Attribute, AttributeKind, ChildRange, Context, QName, Scan};
 use super::writer::{append_attribute, escape_attribute};
 
@@ -82,23 +83,8 @@ impl<'a> Child<'a> {
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
         debug_assert!(!name.contains(':') && name != "xmlns", "only names without a prefix");
-        // The tag has been checked: names, equals signs and quoted values up to its end.
-        let mut rest = &self.sources.frame[self.range.name.end as usize..self.range.end as usize];
-        loop {
-            rest = rest.trim_ascii_start();
-            let equals = match rest.first() {
-                None | Some(b'>' | b'/') => return None,
-                Some(_) => memchr::memchr(b'=', rest)?,
-            };
-            let found = rest[..equals].trim_ascii_end();
-            let value = rest[equals + 1..].trim_ascii_start();
-            let (quote, value) = value.split_first()?;
-            let end = memchr::memchr(*quote, value)?;
-            if found == name.as_bytes() {
-                return Some(namespace::attribute_value(text(&value[..end])));
-            }
-            rest = &value[end + 1..];
-        }
+        let rest = &self.sources.frame[self.range.name.end as usize..self.range.end as usize];
+        StartTag { rest }.attribute(name)
     }
 
     /// Where it lies in [`Stanza::bytes`].
@@ -210,7 +196,19 @@ impl<'a> Stanza<'a> {
         self.children().find(|child| child.is(name, namespace))
     }
 
-    /// The stanza as an owned tree.
+    /// Elements and attributes in it, itself included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.scan.nodes
+    }
+
+    /// Whether a tree of it has no more elements and attributes than it may ([`TREE_NODES_MAX`]).
+    #[must_use]
+    pub fn fits_tree(&self) -> bool {
+        self.scan.nodes <= TREE_NODES_MAX
+    }
+
+    /// The stanza as an owned tree. Of one that came from a client, [`Stanza::fits_tree`] is to be asked before.
     #[must_use]
     pub fn to_element(&self) -> Element {
         let mut builder = TreeBuilder::default();
@@ -221,6 +219,7 @@ impl<'a> Stanza<'a> {
             depth_max: tokenizer::DEPTH_CEILING,
             attributes_max: usize::from(u16::MAX),
             prefixes_max: TREE_PREFIXES_MAX,
+            nodes_max: usize::MAX,
         };
         let end = scan.element(self.frame, &context, &mut builder);
         debug_assert_eq!(end, Ok(Some(self.frame.len())), "what was accepted once is accepted again");

@@ -34,6 +34,8 @@ pub(super) struct Context<'a> {
     pub(super) attributes_max: usize,
     /// Most prefixes that the elements around one place declare.
     pub(super) prefixes_max: usize,
+    /// Most elements and attributes.
+    pub(super) nodes_max: usize,
 }
 
 /// Receives the parts of an element as they are found.
@@ -81,6 +83,8 @@ pub(super) struct Scan {
     run: usize,
     tag: QName,
     tag_attributes: usize,
+    /// Elements and attributes so far.
+    pub(super) nodes: usize,
     /// How many of `attributes` belong to the first-level element.
     pub(super) root_attributes: usize,
     pub(super) root: Option<Open>,
@@ -118,6 +122,7 @@ impl Scan {
         self.run_high = false;
         self.pos = 0;
         self.run = 0;
+        self.nodes = 0;
         self.root_attributes = 0;
         self.root = None;
         self.inherited_used = 0;
@@ -133,7 +138,10 @@ impl Scan {
         self.open.shrink_to(keep);
         self.attributes.shrink_to(keep);
         self.bindings.shrink_to(keep);
-        self.children.shrink_to(keep);
+        // A stanza of many children comes in many pieces, and the table is not to be copied for each.
+        if self.children.capacity() > 2 * self.children.len() {
+            self.children.shrink_to(keep);
+        }
         self.decoded.shrink_to(16 * keep);
         self.order.shrink_to(keep);
     }
@@ -288,6 +296,10 @@ impl Scan {
         let at = self.tag.start as usize;
         if depth >= context.depth_max.min(DEPTH_CEILING) {
             return fail(Problem::TooDeep, at);
+        }
+        self.nodes += 1 + self.attributes.len() - self.tag_attributes;
+        if self.nodes > context.nodes_max {
+            return fail(Problem::TooManyNodes, at);
         }
         let bindings = at32(self.bindings.len());
         let mut default = match self.open.last() {

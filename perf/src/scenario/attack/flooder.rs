@@ -14,7 +14,7 @@ use crate::scenario::attack::kinds::{
 };
 use crate::scenario::attack::rooms;
 use crate::scenario::attack::wire::{Flood, News, Order, Poured, tell};
-use crate::scenario::client::{Client, Door, Entry, connect, header, present};
+use crate::scenario::client::{Client, Door, Entry, RESOURCE, connect, header};
 use crate::scenario::poll;
 
 /// Bytes that a client produces at a time.
@@ -32,6 +32,9 @@ const SPIN_PERIOD: Duration = Duration::from_millis(4);
 /// How long to sleep where nothing can be done.
 const NAP: Duration = Duration::from_millis(2);
 
+/// How long nothing comes to a client that has all its answers.
+const QUIET: Duration = Duration::from_millis(20);
+
 /// Connections that have not logged in which each client of guesses and half logins holds open.
 const HELD_EACH: usize = 64;
 
@@ -45,7 +48,7 @@ pub(super) fn run(flood: &Flood, door: &Door, orders: &Receiver<Order>) -> Resul
         entry: Entry::new(door),
         kind,
         flood: flood.clone(),
-        slots: (0..flood.clients).map(|_| Slot::default()).collect(),
+        slots: (0..flood.clients * kind.sessions).map(|_| Slot::default()).collect(),
         buffer: vec![0; READ_BYTES],
         poured: Poured::default(),
         addresses: 0,
@@ -103,6 +106,8 @@ struct Slot {
     allowance: f64,
     /// Connections that have not logged in.
     held: VecDeque<Client>,
+    /// When it last sent or read anything.
+    busy: Option<Instant>,
 }
 
 struct Flooder {
@@ -177,28 +182,84 @@ impl Flooder {
         if self.kind.entrance != Entrance::Session {
             return Ok(());
         }
-        for (index, slot) in (0..).zip(&mut self.slots) {
-            if slot.client.is_none() {
-                let from = Ipv4Addr::from(0x7f02_0001 + index / SESSIONS_PER_ADDRESS);
-                let account = FIRST_FLOODER + u64::from(index);
-                let mut client = present(&mut self.entry, account, Some(IpAddr::V4(from)), false)?;
-                if self.kind.is_in_room {
-                    let domain = self.entry.door.domain.clone();
-                    let place = Place { domain, account, clients: self.flood.clients.into() };
-                    rooms::enter(&mut client, &place, &mut self.buffer)?;
-                }
-                *slot = Slot { client: Some(client), ..Slot::default() };
+        let mut has_come = false;
+        for index in 0..self.slots.len() {
+            if self.slots[index].client.is_none() {
+                self.come(index)?;
+                has_come = true;
             }
+        }
+        match self.kind.fill.filter(|_| has_come) {
+            Some(fill) => self.fill(fill),
+            None => Ok(()),
+        }
+    }
+
+    /// Logs one in.
+    fn come(&mut self, index: usize) -> Result<(), String> {
+        let place = self.place(index);
+        let from = Ipv4Addr::from(0x7f02_0001 + index as u32 / SESSIONS_PER_ADDRESS);
+        let resource = match place.session {
+            0 => RESOURCE.to_owned(),
+            other => format!("{RESOURCE}{other}"),
+        };
+        let from = Some(IpAddr::V4(from));
+        let mut client = Client::log_in(&mut self.entry, place.account, from, &resource, false)?;
+        client.push(self.kind.greeting);
+        client.push("<presence/>");
+        client.flush();
+        if self.kind.is_in_room {
+            rooms::enter(&mut client, &place, &mut self.buffer)?;
+        }
+        self.slots[index] = Slot { client: Some(client), ..Slot::default() };
+        Ok(())
+    }
+
+    /// Lets the last session of each account send what the flood needs.
+    fn fill(&mut self, fill: fn(&Place) -> String) -> Result<(), String> {
+        let sessions = self.kind.sessions as usize;
+        let last = (0..self.slots.len()).filter(|index| index % sessions == sessions - 1);
+        for index in last.collect::<Vec<_>>() {
+            let text = fill(&self.place(index));
+            if let Some(client) = &mut self.slots[index].client {
+                client.push(&text);
+            }
+        }
+        let end = Instant::now() + PREPARE_MAX;
+        let mut is_done = false;
+        while !is_done && Instant::now() < end {
+            is_done = true;
+            for slot in &mut self.slots {
+                let Some(client) = &mut slot.client else { continue };
+                client.flush();
+                is_done &= client.is_empty() || client.ended.is_some();
+            }
+            self.read(NAP)?;
         }
         Ok(())
     }
 
     fn place(&self, index: usize) -> Place {
+        let sessions = self.kind.sessions as usize;
         Place {
             domain: self.entry.door.domain.clone(),
-            account: FIRST_FLOODER + index as u64,
-            clients: self.slots.len() as u64,
+            account: FIRST_FLOODER + (index / sessions) as u64,
+            clients: (self.slots.len() / sessions) as u64,
+            session: (index % sessions) as u64,
         }
+    }
+
+    /// Whether a client has sent all that it sends on one connection, and has its answers; it comes anew then.
+    fn comes_anew(&mut self, index: usize) -> Result<bool, String> {
+        let slot = &mut self.slots[index];
+        if self.kind.cut_after.is_none_or(|most| slot.count < most) || slot.piece > 0 {
+            return Ok(false);
+        }
+        if slot.busy.is_none_or(|busy| busy.elapsed() > QUIET) {
+            slot.client.take().into_iter().for_each(Client::cut);
+            self.come(index)?;
+        }
+        Ok(true)
     }
 
     /// Fills the accounts, and waits for the answers.
@@ -278,7 +339,11 @@ impl Flooder {
                 continue;
             }
             if let Some(client) = &mut self.slots[index].client {
-                self.poured.read += client.discard(&mut self.buffer) as u64;
+                let count = client.discard(&mut self.buffer) as u64;
+                self.poured.read += count;
+                if count > 0 {
+                    self.slots[index].busy = Some(Instant::now());
+                }
             }
         }
         Ok(())
@@ -327,6 +392,9 @@ impl Flooder {
         if !live(&self.slots[index]) {
             return false;
         }
+        if self.comes_anew(index).unwrap_or(true) {
+            return false;
+        }
         if self.slots[index].piece == 0 {
             let place = self.place(index);
             let mut text = String::new();
@@ -351,6 +419,9 @@ impl Flooder {
         let Some(client) = &mut slot.client else { return false };
         let count = client.flush();
         self.poured.bytes += count as u64;
+        if count > 0 {
+            slot.busy = Some(Instant::now());
+        }
         if client.is_empty() {
             self.poured.stanzas += std::mem::take(&mut slot.piece);
         }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::rooms;
+use super::{rare, rooms};
 use crate::account::Accounts;
 use crate::scenario::client::RESOURCE;
 
@@ -25,7 +25,7 @@ pub(super) const ROSTER_ITEMS: u64 = 800;
 /// Bytes of a flooder's vCard and of its private data.
 const STORED_BYTES: usize = 8 * 1024;
 /// Bytes of a large stanza; below the limit of every server that is compared.
-const LARGE_BYTES: usize = 200 * 1024;
+pub(super) const LARGE_BYTES: usize = 200 * 1024;
 
 /// How a flooder comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,14 @@ pub(super) struct Kind {
     pub(super) reading: Reading,
     /// Whether all are in one room.
     pub(super) is_in_room: bool,
+    /// Sessions of each client's account.
+    pub(super) sessions: u32,
+    /// What a session sends first, before it becomes available.
+    pub(super) greeting: &'static str,
+    /// What the last session of an account sends when all of them are there.
+    pub(super) fill: Option<fn(&Place) -> String>,
+    /// Stanzas after which a client cuts its connection and comes anew, when their answers have come.
+    pub(super) cut_after: Option<u64>,
     /// Writes stanza `n` of a client.
     pub(super) write: fn(&Place, u64, &mut String),
 }
@@ -81,10 +89,12 @@ pub(super) struct Place {
     pub(super) account: u64,
     /// Flooders of this kind.
     pub(super) clients: u64,
+    /// Which session of its account it is.
+    pub(super) session: u64,
 }
 
 impl Place {
-    fn jid(&self, account: u64) -> String {
+    pub(super) fn jid(&self, account: u64) -> String {
         format!("{}@{}", Accounts::name(account), self.domain)
     }
 
@@ -93,7 +103,7 @@ impl Place {
     }
 
     /// Another flooder, each in turn.
-    fn mate(&self, n: u64) -> String {
+    pub(super) fn mate(&self, n: u64) -> String {
         let own = self.account - FIRST_FLOODER;
         let others = self.clients.max(2) - 1;
         self.jid(FIRST_FLOODER + (own + 1 + n % others) % self.clients.max(2))
@@ -109,11 +119,15 @@ const BASE: Kind = Kind {
     entrance: Entrance::Session,
     reading: Reading::All,
     is_in_room: false,
+    sessions: 1,
+    greeting: "",
+    fill: None,
+    cut_after: None,
     write: ping,
 };
 
 /// All kinds.
-pub(super) const KINDS: [Kind; 29] = [
+pub(super) const KINDS: [Kind; 39] = [
     Kind { name: "pings", about: "pings to the server", write: ping, ..BASE },
     Kind { name: "roster", about: "reads a roster of 800 contacts", write: roster_get, ..BASE },
     Kind { name: "roster-set", about: "changes the names of contacts", write: roster_set, ..BASE },
@@ -178,6 +192,68 @@ pub(super) const KINDS: [Kind; 29] = [
         write: rooms::come_and_go,
         ..BASE
     },
+    Kind { name: "elements", about: "requests with 50,000 elements in them", write: rare::elements, ..BASE },
+    Kind {
+        name: "children",
+        about: "messages of 50,000 elements to each other",
+        write: rare::children,
+        ..BASE
+    },
+    Kind {
+        name: "lists",
+        about: "asks for a room's list of 1,000 bans, 256 times at once",
+        write: rare::lists,
+        ..BASE
+    },
+    Kind {
+        name: "addresses",
+        about: "blocks 100 long addresses in letters beyond ASCII",
+        write: rare::addresses,
+        ..BASE
+    },
+    Kind {
+        name: "unicode",
+        about: "messages to a long address in letters beyond ASCII",
+        write: rare::unicode,
+        ..BASE
+    },
+    Kind {
+        name: "copies",
+        about: "messages of 200 KiB to accounts of ten sessions",
+        sessions: 10,
+        greeting: rare::CARBONS,
+        write: rare::large,
+        ..BASE
+    },
+    Kind {
+        name: "acks",
+        about: "acknowledges one by one what ten sessions have not read",
+        sessions: 10,
+        greeting: rare::MANAGED,
+        fill: Some(rare::letters),
+        write: rare::ack,
+        ..BASE
+    },
+    Kind {
+        name: "cuts",
+        about: "cuts connections with 4,000 answers unacknowledged",
+        greeting: rare::MANAGED,
+        cut_after: Some(4000),
+        write: ping,
+        ..BASE
+    },
+    Kind {
+        name: "held",
+        about: "subscribes to others, and sends them 200 KiB behind it",
+        write: rare::held,
+        ..BASE
+    },
+    Kind {
+        name: "caps",
+        about: "announces software, and answers with 200 KiB what it is",
+        write: rare::caps,
+        ..BASE
+    },
     Kind {
         name: "many",
         about: "1,000 accounts, each a little of everything",
@@ -222,12 +298,12 @@ pub(super) fn prepare(place: &Place, out: &mut String) -> u64 {
     ROSTER_ITEMS + 1
 }
 
-fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = out.write_fmt(text);
 }
 
-fn filler(bytes: usize) -> String {
+pub(super) fn filler(bytes: usize) -> String {
     "The whimbrel calls seven times. ".repeat(bytes / 32)
 }
 
@@ -426,7 +502,8 @@ mod tests {
             assert!(KINDS[..number].iter().all(|other| other.name != kind.name), "{}", kind.name);
             for n in 0..8 {
                 let clients = kind.clients.unwrap_or(8).into();
-                let place = Place { domain: "localhost".into(), account: FIRST_FLOODER + 3, clients };
+                let place =
+                    Place { domain: "localhost".into(), account: FIRST_FLOODER + 3, clients, session: 0 };
                 let mut out = String::new();
                 (kind.write)(&place, n, &mut out);
                 let Ok(Some((Item::Element(_), used))) = scan::next(out.as_bytes()) else {
@@ -442,7 +519,8 @@ mod tests {
     fn a_flooder_is_not_its_own_mate() {
         for clients in 2..5 {
             for own in 0..clients {
-                let place = Place { domain: "localhost".into(), account: FIRST_FLOODER + own, clients };
+                let account = FIRST_FLOODER + own;
+                let place = Place { domain: "localhost".into(), account, clients, session: 0 };
                 let mates: std::collections::BTreeSet<_> = (0..clients - 1).map(|n| place.mate(n)).collect();
                 assert_eq!(mates.len() as u64, clients - 1);
                 assert!(!mates.contains(&place.jid(place.account)));

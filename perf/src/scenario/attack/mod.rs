@@ -26,6 +26,7 @@ mod inside;
 mod kinds;
 mod occupant;
 mod process;
+mod rare;
 mod rooms;
 mod soak;
 mod table;

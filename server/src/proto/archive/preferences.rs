@@ -15,6 +15,7 @@ use whimbrel_storage::jid::Jid;
 
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::xml::Element;
 
@@ -34,7 +35,8 @@ pub fn read(prefs: &Element, jids_max: usize) -> Result<ArchivePreferences, Stan
         let text = "the default is 'always', 'never' or 'roster'";
         return Err(StanzaError::from(StanzaCondition::BadRequest).with_text(text));
     };
-    let (always, never) = (list(prefs, "always")?, list(prefs, "never")?);
+    let letters = Letters::of_list();
+    let (always, never) = (list(prefs, "always", &letters)?, list(prefs, "never", &letters)?);
     if always.len() + never.len() > jids_max {
         let text = format!("the lists may have {jids_max} addresses together");
         return Err(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
@@ -42,12 +44,16 @@ pub fn read(prefs: &Element, jids_max: usize) -> Result<ArchivePreferences, Stan
     Ok(ArchivePreferences { default, always, never })
 }
 
-fn list(prefs: &Element, name: &str) -> Result<Vec<String>, StanzaError> {
+fn list(prefs: &Element, name: &str, letters: &Letters) -> Result<Vec<String>, StanzaError> {
     let Some(list) = prefs.find(name, ns::ARCHIVE) else { return Ok(Vec::new()) };
     let jids = list.elements().filter(|child| child.is("jid", ns::ARCHIVE));
-    let jids = jids.map(|jid| Jid::parse(jid.content().trim()).map(|jid| jid.as_str().to_owned()));
-    let mut jids =
-        jids.collect::<Result<Vec<_>, _>>().map_err(|_| StanzaError::from(StanzaCondition::JidMalformed))?;
+    let jids = jids.map(|jid| {
+        let text = jid.content();
+        letters.check(text.trim())?;
+        let jid = Jid::parse(text.trim()).map_err(|_| StanzaError::from(StanzaCondition::JidMalformed))?;
+        Ok(jid.as_str().to_owned())
+    });
+    let mut jids = jids.collect::<Result<Vec<_>, StanzaError>>()?;
     jids.sort_unstable();
     jids.dedup();
     Ok(jids)

@@ -126,7 +126,8 @@ pub fn is_retracted_or_forwards(stanza: &[u8], by: &Retraction) -> bool {
     if memmem::find(stanza, by.author.as_bytes()).is_none() {
         return false;
     }
-    let Ok(sent) = Element::parse(stanza) else { return false };
+    // One that is too large for a tree may be the message itself.
+    let Ok(sent) = Element::parse(stanza) else { return is_retracted(stanza, std::iter::once(by)) };
     let wrapped = WRAPPERS.into_iter().filter_map(|(name, namespace)| sent.find(name, namespace));
     let forwarded = wrapped.filter_map(|wrapped| wrapped.find("forwarded", ns::FORWARD));
     let inner = forwarded.filter_map(|forwarded| forwarded.find("message", CLIENT));

@@ -6,6 +6,7 @@ use super::role::{Affiliation, Role, affiliation_named};
 use super::user::UserItem;
 use super::{bad, malformed, push, reason_of};
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::stanza::Type;
 use crate::xml::Element;
@@ -77,8 +78,22 @@ impl AdminRequest {
             return Err(bad("there are too many items in one request"));
         }
         match typ {
-            Type::Get => items.into_iter().map(list_of).collect::<Result<_, _>>().map(AdminRequest::Lists),
-            _ => items.into_iter().map(item_of).collect::<Result<_, _>>().map(AdminRequest::Changes),
+            Type::Get => {
+                let mut lists = Vec::new();
+                for item in items {
+                    // Each once: a list may have a thousand items.
+                    let list = list_of(item)?;
+                    if !lists.contains(&list) {
+                        lists.push(list);
+                    }
+                }
+                Ok(AdminRequest::Lists(lists))
+            }
+            _ => {
+                let letters = Letters::of_list();
+                let items = items.into_iter().map(|item| item_of(item, &letters));
+                items.collect::<Result<_, _>>().map(AdminRequest::Changes)
+            }
         }
     }
 }
@@ -104,8 +119,11 @@ fn list_of(item: &Element) -> Result<ListOf, StanzaError> {
     }
 }
 
-fn item_of(item: &Element) -> Result<AdminItem, StanzaError> {
+fn item_of(item: &Element, letters: &Letters) -> Result<AdminItem, StanzaError> {
     let change = change_of(item)?;
+    for name in ["jid", "nick"] {
+        item.attribute(name).map_or(Ok(()), |text| letters.check(text))?;
+    }
     let nick = item.attribute("nick").filter(|nick| !nick.is_empty());
     let nick = nick.map(|nick| normalise_resource(nick).map(std::borrow::Cow::into_owned));
     let nick = nick.transpose().map_err(malformed)?;
@@ -152,6 +170,9 @@ mod tests {
 
     #[test]
     fn lists_are_asked_for_by_affiliation_or_role() {
+        let often = "<item affiliation='outcast'/><item role='visitor'/>".repeat(ITEMS_MAX / 2);
+        let once = vec![ListOf::Affiliation(Affiliation::Outcast), ListOf::Role(Role::Visitor)];
+        assert_eq!(read(Type::Get, &often), Ok(AdminRequest::Lists(once)), "each list is given once");
         assert_eq!(
             read(Type::Get, "<item affiliation='owner'/><item role='moderator'/>"),
             Ok(AdminRequest::Lists(vec![

@@ -12,6 +12,7 @@
 
 use whimbrel_storage::jid::JidRef;
 
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::proto::stanza_id::Forged;
 use crate::xml::{Child, Stanza};
@@ -19,9 +20,11 @@ use crate::xml::{Child, Stanza};
 /// Finds them among the direct children of a stanza to a room. `is_room` tells its address, without a nick. The ranges are
 /// those of [`Stanza::bytes`], for [`Stamp::without`](crate::xml::Stamp::without).
 pub fn forged(stanza: &Stanza<'_>, is_room: impl Fn(&JidRef<'_>) -> bool) -> Forged {
+    let letters = Letters::of_marks();
     let names_room = |child: &Child<'_>, attribute: &str| {
-        let address = child.attribute(attribute);
-        address.is_some_and(|address| JidRef::parse(&address).is_ok_and(|jid| is_room(&jid.bare())))
+        // Where there is too much to look at, all of it is taken for the room's.
+        let is_it = |address: &str| JidRef::parse(address).is_ok_and(|jid| is_room(&jid.bare()));
+        child.attribute(attribute).is_some_and(|address| !letters.has(&address) || is_it(&address))
     };
     let mut found = Forged::new();
     for child in stanza.children() {

@@ -4,6 +4,7 @@ use whimbrel_storage::jid::Jid;
 
 use super::{bad, malformed, push, push_attribute, push_text, reason_of};
 use crate::proto::errors::StanzaError;
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::xml::Element;
 
@@ -48,13 +49,16 @@ impl Mediated {
     /// # Errors
     /// `jid-malformed`; `bad-request` for an invitation of nobody, or too many; `not-acceptable` for too long a reason.
     pub fn read(x: &Element) -> Result<Option<Mediated>, StanzaError> {
-        let mut invites = Vec::new();
+        let (mut invites, letters) = (Vec::new(), Letters::of_list());
         for child in x.elements().filter(|child| child.namespace() == ns::MUC_USER) {
             match child.name() {
                 "invite" if invites.len() >= INVITES_MAX => {
                     return Err(bad("there are too many invitations in one message"));
                 }
-                "invite" => invites.push(invite_of(child)?),
+                "invite" => {
+                    child.attribute("to").map_or(Ok(()), |to| letters.check(to))?;
+                    invites.push(invite_of(child)?);
+                }
                 "decline" if invites.is_empty() => {
                     let decline = Decline { to: address_of(child)?, reason: reason_of(child)? };
                     return Ok(Some(Mediated::Decline(decline)));

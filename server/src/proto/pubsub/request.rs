@@ -9,6 +9,7 @@ use super::config::ConfigChange;
 use super::error;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::forms;
+use crate::proto::letters::Letters;
 use crate::proto::ns;
 use crate::proto::rsm::{PageRequest, Sizes};
 use crate::stanza::Type;
@@ -298,13 +299,14 @@ fn changes<T>(
     name: &str,
     read: impl Fn(&Element) -> Result<T, StanzaError>,
 ) -> Result<Vec<(Jid, T)>, StanzaError> {
-    let mut changes = Vec::new();
+    let (mut changes, letters) = (Vec::new(), Letters::of_list());
     for child in action.elements().filter(|child| child.is(name, ns::PUBSUB_OWNER)) {
         if changes.len() >= ITEMS_MAX {
             return Err(error::bad("too many addresses in one request"));
         }
         let jid = child.attribute("jid");
         let jid = jid.ok_or_else(|| error::with(StanzaCondition::BadRequest, "jid-required"))?;
+        letters.check(jid)?;
         changes.push((address(jid)?, read(child)?));
     }
     if changes.is_empty() {

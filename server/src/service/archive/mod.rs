@@ -19,6 +19,7 @@ use crate::env::Env;
 use crate::proto::archive::preferences;
 use crate::proto::archive::query::Query;
 use crate::proto::errors::StanzaCondition;
+use crate::proto::letters;
 use crate::proto::ns;
 use crate::service::{Answers, Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
@@ -93,6 +94,7 @@ fn prefs(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
             Err(error) => unreadable(&request.account, &error),
         };
     }
+    fx.work.add_letters(letters::weight(&request.query));
     let wanted = match preferences::read(&request.query, PREFERENCES_JIDS_MAX) {
         Ok(wanted) => wanted,
         Err(error) => return Reply::Error(error),

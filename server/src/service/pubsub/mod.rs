@@ -40,6 +40,7 @@ use whimbrel_storage::directory::Table;
 
 use crate::config::NodeMakers;
 use crate::env::Env;
+use crate::proto::letters;
 use crate::proto::ns;
 use crate::proto::pubsub::error;
 use crate::proto::pubsub::request::Request as Asked;
@@ -126,6 +127,9 @@ pub static SERVICE: Service = Service {
 };
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
+    if request.typ == Type::Set && request.query.find("publish", ns::PUBSUB).is_none() {
+        fx.work.add_letters(letters::weight(&request.query));
+    }
     let asked = match Asked::read(request.typ, &request.query) {
         Ok(asked) => asked,
         Err(error) => return Reply::Error(error),

@@ -1,6 +1,7 @@
 //! Pages of which a session without a connection cannot keep all messages: a resumed stream must not hear that such a page has ended,
 //! or its client would take what is missing for not being in the archive. It is told to ask again.
 
+use memchr::memmem;
 use smallvec::SmallVec;
 
 use crate::proto::address;
@@ -8,7 +9,7 @@ use crate::proto::ns;
 use crate::proto::sm::queue::UnackedQueue;
 use crate::proto::sm::{AnswerTo, Unacked};
 use crate::stanza::Kind;
-use crate::xml::Element;
+use crate::xml::{Element, StartTag};
 
 /// Archives of which pages have lost messages: their addresses.
 #[derive(Debug, Default)]
@@ -18,11 +19,15 @@ impl TornPages {
     /// What a client has not acknowledged is no longer kept.
     pub fn note(&mut self, entry: &Unacked) {
         let Unacked::Stanza { kind: Kind::Message, bytes, .. } = entry else { return };
-        let Ok(message) = Element::parse(bytes) else { return };
-        if message.find("result", ns::ARCHIVE).is_some()
-            && let Some(archive) = message.attribute("from")
-            && !self.0.iter().any(|torn| **torn == *archive)
+        let Some(archive) = StartTag::of(bytes).and_then(|message| message.attribute("from")) else { return };
+        // One message of an archive is looked into, and of others nothing that has no such name in it.
+        if self.0.iter().any(|torn| **torn == *archive)
+            || memmem::find(bytes, ns::ARCHIVE.as_bytes()).is_none()
         {
+            return;
+        }
+        // What is too large for a tree may be one.
+        if Element::parse(bytes).map_or(true, |message| message.find("result", ns::ARCHIVE).is_some()) {
             self.0.push(archive.into());
         }
     }
@@ -41,15 +46,17 @@ impl TornPages {
     /// Which request an entry ends, if that was for a page of these archives.
     fn end_of(&self, entry: &Unacked, full: &str) -> Option<AnswerTo> {
         let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return None };
-        let iq = Element::parse(bytes).ok()?;
-        iq.find("fin", ns::ARCHIVE)?;
+        let iq = StartTag::of(bytes)?;
         let from = iq.attribute("from");
-        let archive = from.unwrap_or_else(|| address::bare_of(full));
-        let id = iq.attribute("id").unwrap_or_default();
-        self.0
-            .iter()
-            .any(|torn| **torn == *archive)
-            .then(|| AnswerTo { from: from.map(Into::into), id: id.into() })
+        let archive = from.as_deref().unwrap_or_else(|| address::bare_of(full));
+        if !self.0.iter().any(|torn| **torn == *archive)
+            || memmem::find(bytes, ns::ARCHIVE.as_bytes()).is_none()
+        {
+            return None;
+        }
+        Element::parse(bytes).ok()?.find("fin", ns::ARCHIVE)?;
+        let id = iq.attribute("id").unwrap_or_default().into();
+        Some(AnswerTo { from: from.map(Into::into), id })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every limit, at the exact byte.
 
 use super::{HEADER, in_stream, outcome_within};
-use crate::{Element, Limits, NAMESPACE_BYTES_MAX, Problem as P};
+use crate::{Element, Frame, Framer, Limits, NAMESPACE_BYTES_MAX, Phase, Problem as P, TREE_NODES_MAX};
 
 fn problem(stream: &[u8], limits: &Limits) -> Option<P> {
     outcome_within(stream, limits).error.map(|error| error.problem)
@@ -90,6 +90,27 @@ fn an_element_has_as_many_attributes_as_the_limit() {
     let limits = Limits { attributes_max: 4, ..Limits::default() };
     let declared = in_stream(b"<a xmlns='u' xmlns:p='v' xmlns:q='w' b='' p:c=''/>");
     assert_eq!(problem(&declared, &limits), Some(P::TooManyAttributes));
+}
+
+#[test]
+fn a_tree_has_as_many_elements_and_attributes_as_the_limit() {
+    let element = |elements: usize, attributes: usize| {
+        let inside = "<b/>".repeat(elements - 1) + &"<c d='' e=''/>".repeat(attributes / 2);
+        format!("<a>{inside}</a>")
+    };
+    let fits = |text: &str| {
+        let mut framer = Framer::new();
+        let read = framer.next(Phase::InStream, None, &mut None, text.as_bytes(), &Limits::default());
+        let Ok((_, Some(Frame::Stanza(stanza)))) = read else { panic!("{read:?}") };
+        stanza.fits_tree()
+    };
+    // Each <c/> is one, too.
+    for (elements, attributes) in [(TREE_NODES_MAX, 0), (TREE_NODES_MAX - 3000, 2000)] {
+        let (most, more) = (element(elements, attributes), element(elements + 1, attributes));
+        assert!(fits(&most) && Element::parse(most.as_bytes()).is_ok());
+        assert!(!fits(&more), "a stream goes on with it all the same");
+        assert_eq!(Element::parse(more.as_bytes()).map_err(|error| error.problem), Err(P::TooManyNodes));
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn every_problem_has_the_stream_error_of_rfc_6120() {
         (P::TooLong, C::PolicyViolation),
         (P::TooDeep, C::PolicyViolation),
         (P::TooManyAttributes, C::PolicyViolation),
+        (P::TooManyNodes, C::PolicyViolation),
         (P::NamespaceTooLong, C::PolicyViolation),
         (P::TooManyDeclarations, C::PolicyViolation),
     ];
