@@ -111,6 +111,9 @@ impl WorkerThread {
                 tracing::warn!(worker = self.worker, %error, "cannot pin a worker to its core");
             }
         }
+        if let Err(error) = platform::shorten_slices() {
+            tracing::debug!(worker = self.worker, %error, "cannot have a core soon after waking");
+        }
         #[cfg(target_os = "linux")]
         if self.uring {
             return match crate::runtime::driver::uring::Uring::new(Tuning::default()) {

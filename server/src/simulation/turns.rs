@@ -161,6 +161,43 @@ fn a_client_that_asks_for_more_than_its_rate_is_read_from_at_that_rate() {
     assert!(iqs(&world) - before >= 100, "in the end all of it");
 }
 
+/// Iterations until the dear requests of three clients are handled, while another one asks for little all the time, or does not.
+fn iterations_of_dear_requests(other_asks: bool) -> u32 {
+    let (mut world, _data) = four(100);
+    // Dear, and refused in the end: nothing waits for the directory.
+    let items = format!("<item jid='{}@x'/>", "\u{e9}".repeat(500)).repeat(4);
+    let block = format!("<block xmlns='urn:xmpp:blocking'>{items}<item jid='@'/></block>");
+    let before = iqs(&world);
+    flood(&mut world, 1, 1);
+    let flooders = [0, 2, 3];
+    for flooder in flooders {
+        say(&mut world, flooder, &format!("<iq type='set' id='q0'>{block}</iq>").repeat(4));
+    }
+    let (mut iterations, mut others) = (0, 1);
+    let is_busy = |world: &World| {
+        flooders.iter().any(|flooder| world.clients[*flooder].is_writing())
+            || world.workers[0].core().has_turns()
+    };
+    while is_busy(&world) {
+        if other_asks {
+            others += 1;
+            flood(&mut world, 1, 1);
+        }
+        turn(&mut world);
+        iterations += 1;
+        assert!(iterations < 1000, "they come to an end");
+    }
+    settle(&mut world);
+    assert!(iqs(&world) - before >= 12 + others, "nothing is lost");
+    iterations
+}
+
+#[test]
+fn turns_that_cost_much_are_paid_for_by_the_next_ones_while_others_ask() {
+    let (alone, beside) = (iterations_of_dear_requests(false), iterations_of_dear_requests(true));
+    assert!(2 * beside >= 3 * alone, "{alone} iterations alone, {beside} beside another one");
+}
+
 /// What a worker does in one iteration, in work units.
 fn work_of(world: &mut World) -> u64 {
     let spent = |world: &World| world.workers[0].core().effects().work.spent();

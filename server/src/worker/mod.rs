@@ -194,6 +194,9 @@ impl<D: Driver> Worker<D> {
                 events += 1;
                 core.handle(event);
             })?;
+            if events == 0 {
+                core.forgive_turns();
+            }
         }
         let begun = begun.unwrap_or_else(|| begin(core));
         core.set_now();

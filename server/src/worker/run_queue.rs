@@ -64,6 +64,8 @@ pub(super) struct RunQueue {
     /// Connections that have asked for too much, and when they may go on.
     pub(super) slowed: BTreeSet<(Millis, ConnId)>,
     pub(super) buckets: Buckets,
+    /// Work units that turns have taken beyond the share of their iterations, and not paid for yet.
+    pub(super) owed: u64,
     /// The work at which this iteration handles no more input.
     pub(super) until: u64,
     /// The count of TLS handshakes at which it handles no more of them.
@@ -81,6 +83,7 @@ impl RunQueue {
             demanding: HashMap::default(),
             slowed: BTreeSet::new(),
             buckets: Buckets::new(limits),
+            owed: 0,
             until: 0,
             handshakes_until: 0,
         }

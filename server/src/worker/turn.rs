@@ -31,6 +31,9 @@ pub(super) const QUANTUM: u64 = 64;
 /// Work units of all turns of the run queue in one iteration; a stanza that is begun is finished.
 const QUEUE_UNITS: u64 = 64;
 
+/// Most of what turns have taken beyond that and still owe: sixteen iterations go without.
+const OWED_UNITS: u64 = 1024;
+
 /// Work units for what one poll of the driver brings; input beyond it waits in the run queue. A poll of a message from
 /// each of as many connections as one poll reads from stays below it.
 const POLL_UNITS: u64 = 4096;
@@ -221,7 +224,9 @@ impl Core {
         !room::for_next_stanza(&self.actors, &self.env, &self.fx, conn, resource)
     }
 
-    /// Deals out turns, round robin, as long as the iteration has work to give.
+    /// Deals out turns, round robin, as long as the iteration has work to give. A stanza that costs much more is finished, and paid for
+    /// by the turns of the next iterations: while there are as many of them as input that comes, each would keep all of that waiting for
+    /// as long as it takes.
     pub fn run_turns(&mut self) {
         self.lift_slowed();
         while self.fx.work.handshakes() < self.turns.handshakes_until {
@@ -230,7 +235,12 @@ impl Core {
             self.carry_out();
         }
         // Handshakes have a bound of their own; they take no turns from those who are past theirs.
-        let until = self.fx.work.spent() + QUEUE_UNITS;
+        let share = QUEUE_UNITS.saturating_sub(self.turns.owed);
+        self.turns.owed = self.turns.owed.saturating_sub(QUEUE_UNITS);
+        if share == 0 {
+            return;
+        }
+        let until = self.fx.work.spent() + share;
         self.turns.until = until;
         for _ in 0..self.turns.queue.len() {
             if self.fx.work.spent() >= until {
@@ -242,6 +252,12 @@ impl Core {
             self.note_input(conn);
             self.carry_out();
         }
+        self.turns.owed = (self.turns.owed + self.fx.work.spent().saturating_sub(until)).min(OWED_UNITS);
+    }
+
+    /// Nothing has come that turns would keep waiting: what they have taken beyond their share is forgiven.
+    pub fn forgive_turns(&mut self) {
+        self.turns.owed = 0;
     }
 
     fn take_turn(&mut self, conn: ConnId, mut waiting: Waiting) {

@@ -39,6 +39,12 @@ pub(super) fn pin_to_core(core: usize) -> io::Result<()> {
     })
 }
 
+/// A thread that has slept goes before those that compute here anyway.
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn shorten_slices() -> io::Result<()> {
+    Ok(())
+}
+
 /// Plain SO_REUSEPORT would give all connections to one socket here; the `_LB` option (12.0) spreads them.
 pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port_lb(true)

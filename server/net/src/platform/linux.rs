@@ -23,6 +23,26 @@ pub(super) fn pin_to_core(core: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, CoreMask::BYTES, (&raw const mask).cast::<libc::cpu_set_t>()) })
 }
 
+/// As long as a thread that was asked for may keep a core from others, in nanoseconds: the least that the kernel takes.
+const SHORT_NS: u64 = 100_000;
+
+pub(super) fn shorten_slices() -> io::Result<()> {
+    // SAFETY: an all-zero one is valid.
+    let mut wanted: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let bytes = size_of::<libc::sched_attr>() as libc::c_uint;
+    // SAFETY: the kernel writes at most so many bytes to where there are as many, which live through the call. 0 is the calling thread.
+    let read = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut wanted, bytes, 0) };
+    check(read as libc::c_int)?;
+    let policy = wanted.sched_policy as libc::c_int;
+    if policy != libc::SCHED_OTHER && policy != libc::SCHED_BATCH {
+        return Ok(());
+    }
+    wanted.sched_runtime = SHORT_NS;
+    // SAFETY: the kernel reads as many bytes as their first field says, which live through the call.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) };
+    check(set as libc::c_int)
+}
+
 /// The kernel spreads connections over all sockets of the port.
 pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
