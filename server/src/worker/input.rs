@@ -264,6 +264,8 @@ impl Core {
                     false => Parked::of(&self.actors, &self.env, (conn, *key), &frame),
                 };
                 if parked.is_some() || self.actors.writes.hold(conn, length, place) {
+                    // It is read once more when it comes to its turn, and this once is paid for.
+                    self.fx.work.add_bytes(length);
                     *partial = begun.map(|begun| self.framer.unread(begun));
                     parked.into_iter().for_each(|parked| self.park(parked));
                     return (0, Next::Held);
