@@ -33,10 +33,13 @@ pub(super) fn some(
     tell: &mut dyn FnMut(&Raw<'_>),
 ) -> Result<Option<u64>, LogError> {
     let from = offset.max(HEADER_BYTES as u64);
+    if from >= length {
+        return Ok(Some(from));
+    }
     let mut window = WINDOW_BYTES;
     // A walk begins behind a header.
     let mut bytes = vec![0; HEADER_BYTES];
-    while from < length {
+    loop {
         let part = window.min(length - from);
         bytes.resize(HEADER_BYTES + part as usize, 0);
         if !source.read(journal, segment, Position(segment.0 + from), &mut bytes[HEADER_BYTES..])? {
@@ -56,5 +59,4 @@ pub(super) fn some(
             () => window *= 2,
         }
     }
-    Ok(Some(length))
 }
