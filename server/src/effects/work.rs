@@ -79,6 +79,9 @@ const NODES_PER_UNIT: usize = 32;
 /// Bytes of an address with letters beyond ASCII that cost a unit: each letter is looked for in many tables.
 const LETTERS_PER_UNIT: usize = 8;
 
+/// Acknowledged messages that cost a unit.
+const ACKNOWLEDGED_PER_UNIT: usize = 8;
+
 /// The work of one worker since it began.
 #[derive(Debug, Default)]
 pub struct Work {
@@ -136,6 +139,11 @@ impl Work {
     /// Counts bytes of addresses with letters beyond ASCII that are brought into their normal form.
     pub fn add_letters(&self, bytes: usize) {
         self.add((bytes / LETTERS_PER_UNIT) as u64);
+    }
+
+    /// Counts messages that a client has acknowledged, each of which is taken out of what waits for it.
+    pub fn add_acknowledged(&self, count: usize) {
+        self.add((count / ACKNOWLEDGED_PER_UNIT) as u64);
     }
 
     /// Counts items of a roster that were read where they lie.

@@ -120,7 +120,7 @@ pub(super) fn acknowledged(
     if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
         env.metrics().ack_latency.record(micros);
     }
-    fx.work.add(records.len() as u64);
+    fx.work.add_acknowledged(records.len());
     for sequence in records {
         actors.commits.trim(env, account, sequence);
     }
