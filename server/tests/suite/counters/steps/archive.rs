@@ -89,15 +89,24 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "what was gathered is cut, and logs take half of what they may",
+        what: "most of what was gathered is cut, and logs take half of what they may",
         configure: |config| {
             config.workers = 1;
             config.log_segment_mib = 2;
             config.log_mib_max = 8;
             config.archive.mib_per_account = 1;
-            config.archive.gather_seconds = 1;
+            config.archive.gather_seconds = 3;
         },
         act: |stage, server| {
+            for (name, bytes) in [("juliet", 300), ("romeo", 5_000)] {
+                let mut client = server.login(name, "alone");
+                let body = format!("<body>{}</body>", "x".repeat(bytes));
+                let text = format!("<message to='{name}@localhost' type='chat'>{body}</message>");
+                (0..70).for_each(|_| client.send(&text));
+                client.settle();
+            }
+            stage.until("archive.gathered");
+            // What she has stays, in a file with what he has no longer.
             talk_to_oneself_until(stage, server, "archive.gather_sparse", 5_000);
         },
         moves: &["archive.gather_sparse"],
