@@ -25,7 +25,7 @@ use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
 use crate::user::{archive, blocking, carbons, delivery, keep, presence, push, subscription};
-use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza, TREE_NODES_MAX};
+use crate::xml::{CLIENT, CommonAttributes, STANZA_NODES_MAX, Stamp, Stanza};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
 pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'_>) -> Place {
@@ -126,16 +126,13 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
 /// Direct children that a message may have. Each is compared with all that says how a message is treated.
 const CHILDREN_MAX: usize = 1024;
 
-/// The answer to a stanza in which there is too much to be looked at. A message is passed on as it is, but for its direct children; of
-/// anything else whoever answers it makes a tree.
+/// The answer to a stanza in which there is too much to be looked at: whoever answers it makes a tree of it.
 fn too_many_elements(kind: Kind, stanza: &Stanza<'_>) -> Option<StanzaError> {
     let text = match kind {
         Kind::Message if stanza.children().len() > CHILDREN_MAX => {
             format!("a message may have {CHILDREN_MAX} elements beside each other")
         }
-        Kind::Presence | Kind::Iq if !stanza.fits_tree() => {
-            format!("a stanza like this may have {TREE_NODES_MAX} elements and attributes")
-        }
+        _ if !stanza.fits_tree() => format!("a stanza may have {STANZA_NODES_MAX} elements and attributes"),
         _ => return None,
     };
     Some(StanzaError::from(StanzaCondition::PolicyViolation).with_text(text))

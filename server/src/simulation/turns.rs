@@ -232,11 +232,13 @@ fn a_stanza_of_too_many_elements_is_answered_and_not_looked_into() {
     };
     assert_eq!(answered(&mut world, &iq(8_000)).0, 0);
     assert_eq!(answered(&mut world, &iq(9_000)).0, 1, "nobody makes a tree of it");
-    let message = |children: usize| {
-        format!("<message id='m' to='u1@{}'>{}</message>", super::world::DOMAIN, "<a/>".repeat(children))
-    };
+    let to = format!("u1@{}", super::world::DOMAIN);
+    let message =
+        |children: usize| format!("<message id='m' to='{to}'>{}</message>", "<a/>".repeat(children));
     assert_eq!(answered(&mut world, &message(1_000)).0, 0);
     assert_eq!(answered(&mut world, &message(1_100)).0, 1, "nobody looks at each of them");
+    let deep = format!("<message id='m' to='{to}'><x xmlns='urn:x'>{}</x></message>", "<a/>".repeat(9_000));
+    assert_eq!(answered(&mut world, &deep).0, 1, "nor is it passed to those who would make a tree of it");
 }
 
 #[test]

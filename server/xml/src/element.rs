@@ -10,9 +10,13 @@ use super::writer::{escape_attribute, escape_text};
 
 type Name = Cow<'static, str>;
 
-/// Most elements and attributes of a tree that is read. Each costs some hundred bytes and nanoseconds, and four bytes are enough for
-/// one, so that without this limit a stanza would keep a worker for tens of milliseconds.
-pub const TREE_NODES_MAX: usize = 8192;
+/// Most elements and attributes of a stanza of which a tree is made ([`super::Stanza::fits_tree`]). Each costs some hundred bytes and
+/// nanoseconds, and four bytes are enough for one, so that without this limit a stanza would keep a worker for tens of milliseconds.
+pub const STANZA_NODES_MAX: usize = 8192;
+
+/// Most elements and attributes of a tree that is read ([`Element::parse`]). What was a stanza, or a part of one, and was written anew may
+/// declare a namespace for each of them, and has been stamped: all of it can be read again.
+pub const TREE_NODES_MAX: usize = 2 * STANZA_NODES_MAX + 512;
 
 /// An element with everything in it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -41,7 +41,7 @@ mod start_tag;
 mod tokenizer;
 pub mod writer;
 
-pub use element::{Attribute, Element, Node, TREE_NODES_MAX};
+pub use element::{Attribute, Element, Node, STANZA_NODES_MAX, TREE_NODES_MAX};
 pub use error::{Condition, FramingError, Problem};
 pub use framer::{Frame, Framer, Limits, Partial, Phase};
 pub use header::StreamHeader;

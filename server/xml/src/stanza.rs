@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::element::{Element, TREE_NODES_MAX, TreeBuilder};
+use super::element::{Element, STANZA_NODES_MAX, TreeBuilder};
 use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, TREE_PREFIXES_MAX, Uri, text};
 use super::start_tag::StartTag;
 use super::tokenizer::{self, Attribute, AttributeKind, ChildRange, Context, QName, Scan};
@@ -202,10 +202,10 @@ impl<'a> Stanza<'a> {
         self.scan.nodes
     }
 
-    /// Whether a tree of it has no more elements and attributes than it may ([`TREE_NODES_MAX`]).
+    /// Whether it has no more elements and attributes than a stanza of which a tree is made ([`STANZA_NODES_MAX`]).
     #[must_use]
     pub fn fits_tree(&self) -> bool {
-        self.scan.nodes <= TREE_NODES_MAX
+        self.scan.nodes <= STANZA_NODES_MAX
     }
 
     /// The stanza as an owned tree. Of one that came from a client, [`Stanza::fits_tree`] is to be asked before.

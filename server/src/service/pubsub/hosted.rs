@@ -40,9 +40,6 @@ pub fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<
             }
         }
         (Kind::Iq, Type::Get) => service::dispatch(actors, env, fx, inbound, Scope::Nodes),
-        (Kind::Message, typ) if typ != Type::Error && !inbound.stanza.fits_tree() => {
-            inbound.refuse(env, fx, StanzaCondition::PolicyViolation.into());
-        }
         (Kind::Message, typ) if typ != Type::Error => {
             fx.work.add_tree(inbound.stanza.bytes().len());
             match Decision::read(&inbound.stanza.to_element()) {

@@ -1,7 +1,10 @@
 //! Every limit, at the exact byte.
 
 use super::{HEADER, in_stream, outcome_within};
-use crate::{Element, Frame, Framer, Limits, NAMESPACE_BYTES_MAX, Phase, Problem as P, TREE_NODES_MAX};
+use crate::{
+    Element, Frame, Framer, Limits, NAMESPACE_BYTES_MAX, Phase, Problem as P, STANZA_NODES_MAX,
+    TREE_NODES_MAX,
+};
 
 fn problem(stream: &[u8], limits: &Limits) -> Option<P> {
     outcome_within(stream, limits).error.map(|error| error.problem)
@@ -104,13 +107,29 @@ fn a_tree_has_as_many_elements_and_attributes_as_the_limit() {
         let Ok((_, Some(Frame::Stanza(stanza)))) = read else { panic!("{read:?}") };
         stanza.fits_tree()
     };
-    // Each <c/> is one, too.
-    for (elements, attributes) in [(TREE_NODES_MAX, 0), (TREE_NODES_MAX - 3000, 2000)] {
-        let (most, more) = (element(elements, attributes), element(elements + 1, attributes));
-        assert!(fits(&most) && Element::parse(most.as_bytes()).is_ok());
-        assert!(!fits(&more), "a stream goes on with it all the same");
+    for attributes in [0, 2000] {
+        // Each <c/> is one, too.
+        let least = |most: usize| most - attributes - attributes / 2;
+        let [most, more] = [0, 1].map(|more| element(least(STANZA_NODES_MAX) + more, attributes));
+        assert!(fits(&most) && !fits(&more), "a stream goes on with it all the same");
+        let [most, more] = [0, 1].map(|more| element(least(TREE_NODES_MAX) + more, attributes));
+        assert!(Element::parse(most.as_bytes()).is_ok());
         assert_eq!(Element::parse(more.as_bytes()).map_err(|error| error.problem), Err(P::TooManyNodes));
     }
+}
+
+#[test]
+fn a_stanza_of_as_many_as_it_may_have_can_be_read_again_when_it_was_written_anew() {
+    let inside = "<p:b/>".repeat(STANZA_NODES_MAX - 3);
+    let text = format!("<iq><q xmlns:p='urn:p'>{inside}</q></iq>");
+    let mut framer = Framer::new();
+    let read = framer.next(Phase::InStream, None, &mut None, text.as_bytes(), &Limits::default());
+    let Ok((_, Some(Frame::Stanza(stanza)))) = read else { panic!("{read:?}") };
+    assert!(stanza.fits_tree());
+    let tree = stanza.to_element();
+    let again = tree.to_bytes();
+    assert!(again.len() > text.len(), "each declares its namespace");
+    assert_eq!(Element::parse(&again), Ok(tree));
 }
 
 #[test]
