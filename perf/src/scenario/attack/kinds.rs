@@ -222,7 +222,7 @@ pub(super) const KINDS: [Kind; 39] = [
         about: "messages of 200 KiB to accounts of ten sessions",
         sessions: 10,
         greeting: rare::CARBONS,
-        write: rare::large,
+        write: large,
         ..BASE
     },
     Kind {

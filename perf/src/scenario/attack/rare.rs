@@ -82,12 +82,6 @@ pub(super) fn unicode(place: &Place, n: u64, out: &mut String) {
     add(out, format_args!("<message id='f{n}' to='{long}@{}/{long}'><body>x</body></message>", place.domain));
 }
 
-/// As the kind of the same name, to whoever has many sessions.
-pub(super) fn large(place: &Place, n: u64, out: &mut String) {
-    let (mate, text) = (place.mate(n), filler(LARGE_BYTES));
-    add(out, format_args!("<message type='chat' id='f{n}' to='{mate}'><body>{text}</body></message>"));
-}
-
 /// Messages to itself, more than sessions that do not acknowledge are given.
 pub(super) fn letters(place: &Place) -> String {
     let (own, mut text) = (place.jid(place.account), String::new());

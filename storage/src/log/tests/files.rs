@@ -587,6 +587,23 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A message to the first user.
+fn plain(payload: &str) -> Message<'_> {
+    Message {
+        actor: ActorId::user(1),
+        time_ms: 0,
+        flags: Flags::NONE,
+        origin: Origin::default(),
+        peer: PeerHash::NONE,
+        payload: payload.as_bytes(),
+    }
+}
+
+fn append_until_full(log: &mut Log, message: &Message<'_>) {
+    let refused = (0..100_000).find_map(|_| log.append(message).err());
+    assert_eq!(refused, Some(AppendError::Full));
+}
+
 #[test]
 fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     let Some(disk) = SmallDisk::mount(8 * SEGMENT) else {
@@ -596,16 +613,8 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     let folder = disk.0.path().join("log");
     let (mut log, _) = open(&folder);
     let payload = long(0);
-    let message = Message {
-        actor: ActorId::user(1),
-        time_ms: 0,
-        flags: Flags::NONE,
-        origin: Origin::default(),
-        peer: PeerHash::NONE,
-        payload: payload.as_bytes(),
-    };
-    let refused = (0..100_000).find_map(|_| log.append(&message).err());
-    assert_eq!(refused, Some(AppendError::Full));
+    let message = plain(&payload);
+    append_until_full(&mut log, &message);
     assert!(matches!(log.no_room(), Some(LogError::File(FileError::DiskFull { .. }))));
     assert!(log.size().is_disk_full());
     log.commit_now().expect("what was taken can be committed");
@@ -629,16 +638,7 @@ fn what_keeps_a_log_from_its_next_file_is_not_always_a_full_disk() {
     let path = |base: u64| folder.path().join(format!("generation-1/0/{base:016x}.seg.partial"));
     (1..64).for_each(|number| std::fs::create_dir(path(number * SEGMENT)).unwrap());
     let payload = long(0);
-    let message = Message {
-        actor: ActorId::user(1),
-        time_ms: 0,
-        flags: Flags::NONE,
-        origin: Origin::default(),
-        peer: PeerHash::NONE,
-        payload: payload.as_bytes(),
-    };
-    let refused = (0..100_000).find_map(|_| log.append(&message).err());
-    assert_eq!(refused, Some(AppendError::Full));
+    append_until_full(&mut log, &plain(&payload));
     assert!(log.no_room().is_some_and(|error| !error.is_full()));
     assert!(!log.size().is_disk_full(), "nothing is to be removed for it");
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use whimbrel_server::config::Config;
 use whimbrel_storage::archive::continuation::GOES_ON;
 
 use super::{PLAIN, Verona};
@@ -77,9 +78,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "what was gathered has half of what all logs may take, and more comes",
         configure: |config| {
-            config.workers = 1;
-            config.log_segment_mib = 2;
-            config.log_mib_max = 16;
+            one_small_log(config, 16);
             config.archive.gather_seconds = 1;
         },
         act: |stage, server| {
@@ -91,9 +90,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "most of what was gathered is cut, and logs take half of what they may",
         configure: |config| {
-            config.workers = 1;
-            config.log_segment_mib = 2;
-            config.log_mib_max = 8;
+            one_small_log(config, 8);
             config.archive.mib_per_account = 1;
             config.archive.gather_seconds = 3;
         },
@@ -176,11 +173,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
     Step {
         what: "a log is nearly full of what was delivered long ago",
-        configure: |config| {
-            config.workers = 1;
-            config.log_segment_mib = 2;
-            config.log_mib_max = 16;
-        },
+        configure: |config| one_small_log(config, 16),
         act: |stage, server| {
             talk_to_oneself_until(stage, server, "archive.pressed", 100_000);
         },
@@ -335,6 +328,13 @@ fn fill(client: &mut Client, messages: usize, bytes: usize) {
     }
     client.settle();
     client.quiet();
+}
+
+/// One worker, whose log may take so many MiB.
+fn one_small_log(config: &mut Config, mib: u32) {
+    config.workers = 1;
+    config.log_segment_mib = 2;
+    config.log_mib_max = mib;
 }
 
 /// One writes himself texts of so many bytes, each after the one before has come, until a metric moves.
