@@ -363,7 +363,7 @@ impl Batch {
 }
 
 /// Whether what could not be read can be once others have given back what was wanting: it says nothing of the text.
-fn passes(error: &LogError) -> bool {
+pub(super) fn passes(error: &LogError) -> bool {
     match error {
         LogError::File(FileError::Descriptors { .. }) => true,
         LogError::File(FileError::Io { source, .. }) => source.kind() == io::ErrorKind::OutOfMemory,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use super::batch::passes;
 use super::{Gatherer, Space};
 use crate::actor::ActorId;
 use crate::archive::query::QueryError;
@@ -14,7 +15,7 @@ use crate::archive::records;
 use crate::archive::segments::Source;
 use crate::directory::WriteTransaction;
 use crate::journal::ReaderSet;
-use crate::log::{Position, Sequence};
+use crate::log::{LogError, Position, Sequence};
 
 /// Bytes of a file that are looked through in one step, about.
 const STEP_BYTES: u64 = 1 << 20;
@@ -24,11 +25,27 @@ const STEP_BYTES: u64 = 1 << 20;
 pub(super) struct Sparse {
     /// The one that is looked through, and how far that is.
     under_way: Option<(u64, u64)>,
-    /// Those whose rows are listed to be gathered, by where they begin.
+    /// Those whose rows are listed to be gathered, or that cannot be read, by where they begin.
     listed: BTreeSet<u64>,
 }
 
+/// What there is in a piece of a file.
+struct Piece {
+    /// Actors, each with the lowest and the highest id of its messages.
+    actors: Vec<(ActorId, Sequence, Sequence)>,
+    /// Bytes of the file.
+    length: u64,
+    /// Where the next piece begins.
+    next: Option<u64>,
+}
+
 impl Sparse {
+    /// A file is not looked through any more.
+    fn leave(&mut self, base: u64) {
+        self.under_way = None;
+        self.listed.insert(base);
+    }
+
     /// Whether a text of the gathered log lies in a file of which all that is needed is to be gathered once more.
     pub(super) fn has(&self, files: &[(u64, u64)], position: Position) -> bool {
         let behind = files.partition_point(|(base, _)| *base <= position.0);
@@ -45,6 +62,31 @@ impl Gatherer {
             false => self.sparse.under_way,
         };
         let Some((base, offset)) = sparse else { return Ok(false) };
+        let piece = match self.look_through(source, (base, offset)) {
+            Ok(piece) => piece,
+            Err(error) if passes(&error) => return Err(error.into()),
+            Err(error) => {
+                // It stays as it is, and holds up no other one.
+                self.sparse.leave(base);
+                return Err(error.into());
+            }
+        };
+        let (journal, file) = (self.log.journal, (Position(base), Position(base + piece.length)));
+        self.write(move |t: &mut WriteTransaction<'_>| t.list_gathered(journal, file, &piece.actors))?;
+        self.sparse.under_way = piece.next.map(|at| (base, at));
+        if self.sparse.under_way.is_none() {
+            self.sparse.leave(base);
+            self.metrics.sparse.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+
+    /// Whose messages lie in a piece of a file.
+    fn look_through(
+        &mut self,
+        source: &mut dyn Source,
+        (base, offset): (u64, u64),
+    ) -> Result<Piece, LogError> {
         let (journal, segment) = (self.log.journal, Position(base));
         let length = source.length(journal, segment)?;
         let mut actors: BTreeMap<ActorId, (Sequence, Sequence)> = BTreeMap::new();
@@ -59,15 +101,8 @@ impl Gatherer {
             })?;
         }
         self.read_bytes += next.unwrap_or(length).saturating_sub(offset);
-        let actors: Vec<_> = actors.into_iter().map(|(actor, (first, last))| (actor, first, last)).collect();
-        let file = (segment, Position(base + length));
-        self.write(move |t: &mut WriteTransaction<'_>| t.list_gathered(journal, file, &actors))?;
-        self.sparse.under_way = next.filter(|at| *at < length).map(|at| (base, at));
-        if self.sparse.under_way.is_none() {
-            self.sparse.listed.insert(base);
-            self.metrics.sparse.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(true)
+        let actors = actors.into_iter().map(|(actor, (first, last))| (actor, first, last)).collect();
+        Ok(Piece { actors, length, next: next.filter(|at| *at < length) })
     }
 
     /// The oldest file of which less than half is needed, and something; from its beginning.

@@ -244,7 +244,7 @@ fn an_unfinished_file_goes_at_the_next_start_although_nothing_is_gathered() {
 }
 
 /// A disk that cannot read the bytes at a place, and the number of the system's error.
-struct Broken<'a>(&'a mut dyn Source, Position, i32);
+pub(super) struct Broken<'a>(pub(super) &'a mut dyn Source, pub(super) Position, pub(super) i32);
 
 impl Source for Broken<'_> {
     fn segment(

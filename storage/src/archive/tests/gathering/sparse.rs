@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::faults::Broken;
 use super::*;
 
 /// Files of a few hundred texts each.
@@ -82,6 +83,34 @@ fn what_is_needed_of_a_sparse_file_is_gathered_once_more_and_the_file_goes() {
     assert!(gather.run_in(&house, FILLED) > 0 && sparse(&gather) > 0);
     house.retire();
     assert_eq!(house.texts(house.query(ActorId::user(4))).len(), 192);
+}
+
+#[test]
+fn a_sparse_file_that_cannot_be_read_holds_up_no_other_one() {
+    let mut house = House::new();
+    house.interleave(10, 192);
+    house.flush();
+    Gather::of(&house, SMALL).run(&house);
+    for actor in [1, 2, 3, 5, 6, 7, 9, 10] {
+        house.cut(ActorId::user(actor), house.newest(ActorId::user(actor)));
+    }
+    house.interleave_more(10, 192, 64);
+    house.flush();
+    let first = house.tallies.segments(house.gathered())[0].0;
+    let mut gather = Gather::of(&house, SMALL);
+    let mut failures = 0;
+    for _ in 0..1_000 {
+        let mut broken = Broken(gather.source.inner(), Position(first.0 + 300), 5);
+        match gather.gatherer.step_from(&mut broken, house.now_ms, FILLED) {
+            Ok(Stepped::Idle) => break,
+            Ok(_) => {}
+            Err(_) => failures += 1,
+        }
+    }
+    assert_eq!(failures, 1, "it is told once");
+    assert!(sparse(&gather) >= 2, "{} files", sparse(&gather));
+    assert_eq!(house.directory.archive_rows_to_gather().unwrap(), 0, "and all that is due is gathered");
+    assert_eq!(house.texts(house.query(ActorId::user(4))).len(), 256);
 }
 
 #[test]
