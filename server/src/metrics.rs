@@ -196,6 +196,7 @@ worker_metrics! {
     refused_held "refused.held_bytes" Counter "stanzas" "Refused: limits.held_bytes, of which their senders had their part.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
     refused_throttled "refused.login_throttle" Counter "logins" "Refused unheard: too many failed logins of an account, an address or a network (limits.guesses_per_…).";
+    refused_elements "refused.elements" Counter "stanzas" "Refused: more than 8,192 elements and attributes in a stanza, or 1,024 elements beside each other in a message.";
     refused_presence "refused.presence_bytes" Counter "presences" "Refused: limits.presence_bytes.";
     refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";

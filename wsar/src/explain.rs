@@ -87,6 +87,12 @@ pub const REFUSALS: &[Explained] = &[
         "See the address with most failed logins; many open connections that do not log in are an attack or a broken application.",
     ),
     row(
+        "elements",
+        "A client sent a stanza of more elements than a server looks at.",
+        &[],
+        "A broken client or an attack; no real one needs thousands of elements in a stanza. See the accounts that cause most.",
+    ),
+    row(
         "framing",
         "A client sent XML that is not well formed, or that passes a limit.",
         &["limits.stanza_bytes", "limits.depth", "limits.attributes", "limits.header_bytes"],

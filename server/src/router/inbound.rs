@@ -106,6 +106,7 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
     let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, pending_ack };
     fx.work.add_nodes(stanza.nodes());
     if let Some(error) = too_many_elements(kind, stanza) {
+        env.metrics().refused_elements.add(1);
         inbound.refuse_politely(env, fx, error);
         return Ok(());
     }

@@ -77,6 +77,16 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a message has too many elements",
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            juliet.send(&format!("<message to='romeo@localhost'>{}</message>", "<a/>".repeat(1025)));
+            stage.until("refused.elements");
+        },
+        moves: &["refused.elements"],
+        ..PLAIN
+    },
+    Step {
         what: "a presence to all contacts is too long",
         configure: |config| config.limits.presence_bytes = 1024,
         act: |stage, server| {
