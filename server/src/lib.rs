@@ -17,6 +17,7 @@ pub mod env;
 pub mod exchange;
 pub mod http;
 pub mod keys;
+pub mod leaving;
 pub mod limits;
 pub mod memory;
 pub mod metrics;

@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::busiest::Board;
 use crate::chance::Chance;
 use crate::config::Config;
+use crate::leaving::Leaving;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
@@ -128,6 +129,8 @@ pub struct Shared {
     pub memory: Memory,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
+    /// Which workers have nothing to do any more.
+    pub leaving: Leaving,
     /// From the runs before.
     inherited: InheritedTables,
     /// Ids of archived messages.
@@ -178,6 +181,7 @@ impl Shared {
             busiest: Board::new(workers),
             memory: Memory::default(),
             draining: AtomicBool::new(false),
+            leaving: Leaving::new(workers),
             inherited,
             archive_ids,
             chance: Chance::system(),

@@ -153,11 +153,6 @@ impl Links {
         self.opened.is_some() || self.post.has_incoming()
     }
 
-    /// Whether a batch has been read in part.
-    pub fn is_opened(&self) -> bool {
-        self.opened.is_some()
-    }
-
     /// Whether nothing is on its way to a worker: neither here nor in the mailbox, nor, when it is this worker itself, in the
     /// batch that is being read.
     pub fn is_clear(&self, to: usize) -> bool {

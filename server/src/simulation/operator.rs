@@ -59,18 +59,24 @@ impl World {
         for worker in 0..self.workers.len() {
             self.command(worker, Command::Drain { close: true, is_kept: false });
         }
+        self.leaving = Some(vec![false; self.workers.len()]);
         for _ in 0..REST_ROUNDS_MAX {
             self.round();
             self.stop_at_failure()?;
             let connections: usize = self.workers.iter_mut().map(|w| w.driver_mut().connections()).sum();
-            let drained = self.workers.iter().all(|worker| worker.core().is_drained());
-            if drained && connections == 0 && self.is_at_rest() {
+            let all_have = (0..self.workers.len()).all(|worker| self.has_left(worker));
+            if all_have && connections == 0 && self.is_at_rest() {
                 break;
             }
             self.pass(10);
         }
-        if let Some(worker) = self.workers.iter().position(|worker| !worker.core().is_drained()) {
+        if let Some(worker) = (0..self.workers.len()).find(|worker| !self.has_left(*worker)) {
             self.fail(format!("worker {worker} does not end"));
+        }
+        self.leaving = None;
+        if let Some(worker) = self.workers.iter().position(|worker| !worker.core().effects().links.is_idle())
+        {
+            self.fail(format!("something was on its way to or from worker {worker} when all had left"));
         }
         self.note_closed();
         for index in 0..self.clients.len() {
@@ -81,5 +87,15 @@ impl World {
         }
         self.report.stops += 1;
         self.stop_at_failure()
+    }
+
+    pub(super) fn has_left(&self, worker: usize) -> bool {
+        self.leaving.as_ref().is_some_and(|left| left[worker])
+    }
+
+    pub(super) fn leave(&mut self, worker: usize) {
+        if let Some(left) = &mut self.leaving {
+            left[worker] = true;
+        }
     }
 }

@@ -80,6 +80,8 @@ pub struct World {
     pub(super) calm: bool,
     /// The server is going down.
     pub(super) stopping: bool,
+    /// Workers may leave; those that have.
+    pub(super) leaving: Option<Vec<bool>>,
     /// The step in which each numbered presence was sent.
     pub(super) presence_steps: BTreeMap<u32, u64>,
     /// Healthy clients that were reset: each must have been one whose backlog was too long.
@@ -180,6 +182,7 @@ impl World {
             counter: 0,
             calm: false,
             stopping: false,
+            leaving: None,
             presence_steps: BTreeMap::new(),
             unexplained_resets: 0,
             failure: None,
@@ -362,8 +365,15 @@ impl World {
     }
 
     pub(super) fn turn(&mut self, worker: usize) {
+        let may_leave = self.leaving.is_some();
+        if may_leave && (self.has_left(worker) || self.workers[worker].rise()) {
+            return self.leave(worker);
+        }
         if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO)) {
             self.fail(format!("worker {worker} has ended: {error}"));
+        }
+        if may_leave && self.workers[worker].rest() {
+            self.leave(worker);
         }
         self.hear_pushes();
     }

@@ -222,14 +222,14 @@ impl Core {
         self.draining
     }
 
-    /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
-    /// not deliver to a worker that has left.
+    /// Whether this worker drains, its last session is gone, and so is what it asked of other threads and what workers have told
+    /// each other: none of them could deliver to a worker that has left.
     pub fn is_drained(&self) -> bool {
         self.draining
             && self.sessions.is_empty()
             && self.fx.jobs.pending() == 0
             && self.actors.under_way.is_empty()
-            && !self.fx.links.is_opened()
+            && self.fx.links.is_idle()
     }
 
     pub(super) fn seconds(&self) -> u32 {

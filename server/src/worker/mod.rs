@@ -80,6 +80,8 @@ pub struct Worker<D: Driver> {
     accepting_paused: bool,
     /// The listeners are closed, for good: the server ends.
     listeners_closed: bool,
+    /// It has told the others that it has nothing to do any more.
+    is_resting: bool,
     /// Who waits to hear, at the end of the iteration, whether the worker has settled.
     quiescence: Option<SyncSender<Quiescence>>,
 }
@@ -94,6 +96,7 @@ impl<D: Driver> Worker<D> {
             stalled: false,
             accepting_paused: false,
             listeners_closed: false,
+            is_resting: false,
             quiescence: None,
         }
     }
@@ -126,12 +129,33 @@ impl<D: Driver> Worker<D> {
         loop {
             let now = Millis(self.core.env().clock.ms());
             let timeout = self.timeout(now);
-            self.turn(timeout)?;
-            if self.core.is_drained() {
+            if let Err(error) = self.turn(timeout) {
+                self.core.env().shared.leaving.give_up();
+                return Err(error);
+            }
+            if self.rest() || self.is_resting && self.doze() {
                 self.core.close_log();
                 return Ok(());
             }
         }
+    }
+
+    /// Comes to rest if there is nothing to do any more. Returns whether the worker may leave: all others rest as well.
+    pub fn rest(&mut self) -> bool {
+        self.is_resting = self.core.is_drained();
+        let env = self.core.env();
+        self.is_resting && env.shared.leaving.rest(env.worker, self.core.effects().links.traffic())
+    }
+
+    /// Ends a rest. Returns whether the worker may leave.
+    pub fn rise(&mut self) -> bool {
+        let env = self.core.env();
+        std::mem::take(&mut self.is_resting) && env.shared.leaving.rise(env.worker)
+    }
+
+    fn doze(&mut self) -> bool {
+        self.driver.rest(STALL_WAIT);
+        self.rise()
     }
 
     /// How long the driver may wait for events.

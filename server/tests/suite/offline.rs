@@ -481,6 +481,32 @@ fn refused_of(server: &TestServer, client: &mut Client, count: usize) -> usize {
 }
 
 #[test]
+fn what_is_on_its_way_between_workers_when_the_server_stops_is_not_lost() {
+    const MESSAGES: usize = 240;
+    let names = ["benvolio", "juliet", "mercutio", "nurse", "paris", "rosaline", "sampson", "tybalt"];
+    for driver in drivers() {
+        let mut server = TestServer::start(driver, one_sender_may_fill);
+        server.accounts(&names);
+        server.accounts(&["romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        // Both workers have some of them, and only one has a client. What the other one has not read when the client hears that
+        // everything has been handled is on its way when the server stops.
+        for n in 0..MESSAGES {
+            romeo.send(&chat(&format!("{}@localhost", names[n % names.len()]), n));
+        }
+        romeo.settle();
+        server = server.restart(one_sender_may_fill);
+        for (first, name) in names.iter().enumerate() {
+            let mut client = server.login(name, "balcony");
+            client.send("<presence/>");
+            let expected: Vec<String> =
+                (first..MESSAGES).step_by(names.len()).map(|n| n.to_string()).collect();
+            assert_eq!(ids(&mut client, expected.len()), expected, "{name}");
+        }
+    }
+}
+
+#[test]
 fn strangers_leave_room_for_contacts_over_a_restart_too() {
     for driver in drivers() {
         let server = TestServer::start(driver, small_mailbox);
