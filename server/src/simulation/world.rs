@@ -369,6 +369,12 @@ impl World {
         if may_leave && (self.has_left(worker) || self.workers[worker].rise()) {
             return self.leave(worker);
         }
+        if may_leave && self.workers[worker].core().is_drained() {
+            let wait = self.workers[worker].timeout(self.now);
+            if wait.is_none_or(|wait| wait > Duration::from_millis(1)) {
+                self.fail(format!("worker {worker} may leave and waits for events: {wait:?}"));
+            }
+        }
         if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO)) {
             self.fail(format!("worker {worker} has ended: {error}"));
         }
@@ -424,10 +430,11 @@ impl World {
             && self.clients.iter().all(|client| !client.is_writing())
             && self.workers.iter_mut().all(|worker| {
                 let timeout = worker.timeout(now);
-                // A stalled worker wants to try again at once; the timers of an idle one are seconds away.
+                // A stalled worker wants to try again at once; the timers of an idle one are seconds away. One that may leave
+                // only looks whether the others may.
                 !worker.driver_mut().has_work()
                     && !worker.is_stalled()
-                    && timeout.is_none_or(|wait| wait > Duration::ZERO)
+                    && (worker.core().is_drained() || timeout.is_none_or(|wait| wait > Duration::ZERO))
             })
     }
 

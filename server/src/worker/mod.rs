@@ -175,6 +175,10 @@ impl<D: Driver> Worker<D> {
         {
             return Some(Duration::ZERO);
         }
+        // That the others have come to rest is not announced: this worker comes to rest again at once, and waits there.
+        if self.core.is_drained() {
+            return Some(Duration::ZERO);
+        }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
         // Room in the directory's queue is not announced.
         if self.stalled || self.core.actors().under_way.has_waiting() {

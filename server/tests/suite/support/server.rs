@@ -1,8 +1,12 @@
 //! Starting and stopping a server for a test.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use whimbrel_server::boot::Server;
@@ -12,6 +16,9 @@ use whimbrel_storage::directory::run_inline;
 
 use super::Client;
 use super::bosh::Bosh;
+
+/// After which a server that stops is taken for one that never will: hundreds of times what it takes.
+const STOP_WAIT: Duration = Duration::from_secs(300);
 
 /// Drivers that the suite runs on. `WHIMBREL_TEST_DRIVER` names a single one.
 pub(crate) fn drivers() -> Vec<DriverChoice> {
@@ -161,7 +168,7 @@ impl TestServer {
     pub(crate) fn restart_without_keeping(mut self, configure: impl Fn(&mut Config)) -> TestServer {
         let driver = self.server.config().driver;
         self.server.drain(true);
-        self.server.join().expect("no worker fails");
+        self.join();
         let data = self.data.take().expect("only a stopped server is without");
         drop(self);
         let server =
@@ -176,7 +183,23 @@ impl TestServer {
 
     fn end(&mut self) {
         self.server.stop();
-        self.server.join().expect("no worker fails");
+        self.join();
+    }
+
+    fn join(&mut self) {
+        // One that never ends would take the time of all tests, and nothing would say which.
+        let (ended, has_ended) = mpsc::channel::<()>();
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        thread::spawn(move || {
+            if has_ended.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
+                // Not by a macro: what those write the tests' harness keeps to itself.
+                let _ = writeln!(io::stderr(), "{test}: the server has not stopped after {STOP_WAIT:?}");
+                std::process::exit(1);
+            }
+        });
+        let result = self.server.join();
+        drop(ended);
+        result.expect("no worker fails");
     }
 
     /// The sum of a metric over all workers.
