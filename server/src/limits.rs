@@ -3,6 +3,7 @@
 //! A limit that bites is counted (see [`crate::metrics`]) and answered as docs/config.md says.
 
 use serde::{Deserialize, Serialize};
+use whimbrel_net::mailbox::{Room, Size};
 use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
 /// The part of `limits.offline_messages` that may be spooled for an account beside what waits for it.
@@ -58,6 +59,8 @@ pub struct Limits {
     pub mailbox_parcels: u32,
     /// KiB of those batches, with the same consequence. A mailbox that is empty takes any batch.
     pub mailbox_kib: u32,
+    /// Envelopes, and recipients of those for many, from one worker to another, on each of the two roads.
+    pub mailbox_recipients: u32,
     /// Stanzas a second that one connection may send in the long run. One that sends more is read from more slowly.
     pub connection_stanzas_per_second: u32,
     /// Stanzas that it may send at once after a time of quiet.
@@ -202,6 +205,7 @@ impl Default for Limits {
             output_backlog_bytes: 2 * 1024 * 1024,
             mailbox_parcels: 1024,
             mailbox_kib: 8192,
+            mailbox_recipients: 2048,
             connection_stanzas_per_second: 5_000,
             connection_stanzas_burst: 20_000,
             connection_work_per_second: 200_000,
@@ -264,6 +268,12 @@ pub const STANZA_BYTES_FLOOR: u32 = 10_000;
 const RESUME_SLACK_SECONDS: u64 = 60;
 
 impl Limits {
+    /// What a mailbox between two workers takes on each road.
+    pub fn mailbox_room(&self) -> Room {
+        let size = Size { bytes: self.mailbox_kib as usize * 1024, weight: self.mailbox_recipients as usize };
+        Room { batches: self.mailbox_parcels as usize, size }
+    }
+
     /// Seconds before a start from which on the log is read for streams that might have been resumed. A client that has gone without a
     /// word was last heard long before its session began to wait.
     pub fn resume_window_seconds(&self) -> u64 {
@@ -337,7 +347,7 @@ impl Limits {
     }
 
     /// Limits that must not be 0.
-    fn at_least_one(&self) -> [(&'static str, u64); 36] {
+    fn at_least_one(&self) -> [(&'static str, u64); 37] {
         [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
@@ -353,6 +363,7 @@ impl Limits {
             ("known_addresses", self.known_addresses.into()),
             ("mailbox_parcels", self.mailbox_parcels.into()),
             ("mailbox_kib", self.mailbox_kib.into()),
+            ("mailbox_recipients", self.mailbox_recipients.into()),
             ("connection_stanzas_per_second", self.connection_stanzas_per_second.into()),
             ("connection_stanzas_burst", self.connection_stanzas_burst.into()),
             ("connection_work_per_second", self.connection_work_per_second.into()),

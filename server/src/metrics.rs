@@ -228,7 +228,8 @@ worker_metrics! {
     rosters_read "contacts.rosters_read" Counter "rosters" "Rosters read for presence, because their contacts were not kept.";
     work "loop.work" Counter "units" "Work of the event loop in units of about a microsecond.";
     work_longest "loop.work_longest" HighWater "units" "Most work in one iteration of the event loop.";
-    mailbox_stalls "mailbox.stalls" Counter "times" "Reading from all clients of a worker paused because a mailbox was full.";
+    mailbox_stalls "mailbox.stalls" Counter "times" "Iterations that ended with a mailbox full: clients of the worker that ask for much wait.";
+    mailbox_chokes "mailbox.chokes" Counter "times" "Those of them with more waiting than a mailbox takes: all clients of the worker wait.";
     mailbox_cuts "mailbox.cuts" Counter "times" "Batches of which a part was left for the next iteration, because reading it costs more than the share of one.";
     held_bytes "queue.held.length" Gauge "bytes" "Bytes of stanzas that wait for a subscription on its way to the directory.";
     held_high "queue.held.high_water" HighWater "bytes" "Most bytes of stanzas that ever waited for subscriptions on their way to the directory.";

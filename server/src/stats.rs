@@ -45,6 +45,10 @@ whimbrel_stats::metrics! {
         mailbox_bytes_fullest "queue.mailbox_bytes.fullest" HighWater "bytes" "Bytes that wait in the fullest of its inbound mailboxes.";
         mailbox_bytes_high "queue.mailbox_bytes.high_water" HighWater "bytes" "Most bytes that ever waited in one of its inbound mailboxes; one batch may be longer than the limit.";
         mailbox_bytes_limit "queue.mailbox_bytes.limit" HighWater "bytes" "Room in each mailbox (limits.mailbox_kib).";
+        recipients_length "queue.mailbox_recipients.length" Gauge "envelopes" "Envelopes, and recipients of those for many, that wait in all inbound mailboxes of the worker.";
+        recipients_fullest "queue.mailbox_recipients.fullest" HighWater "envelopes" "Those that wait in the fullest of its inbound mailboxes.";
+        recipients_high "queue.mailbox_recipients.high_water" HighWater "envelopes" "Most of them that ever waited in one of its inbound mailboxes; one batch may have more than the limit.";
+        recipients_limit "queue.mailbox_recipients.limit" HighWater "envelopes" "Room in each mailbox (limits.mailbox_recipients).";
         commit_limit "queue.commit.limit" HighWater "messages" "Messages of one client that may wait for a commit; nobody reads from one that has more.";
         output_limit "queue.output.limit" HighWater "bytes" "Bytes that may wait for one client (limits.output_backlog_bytes).";
         held_limit "queue.held.limit" HighWater "bytes" "Bytes of stanzas that may wait for subscriptions on their way to the directory (limits.held_bytes).";
@@ -268,6 +272,7 @@ mod tests {
             "newcomers",
             "mailbox",
             "mailbox_bytes",
+            "mailbox_recipients",
             "commit",
             "output",
             "held",

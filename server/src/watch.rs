@@ -64,7 +64,7 @@ pub struct Watched {
     /// Commands to each worker.
     pub commands: Vec<Arc<CommandQueue>>,
     /// Mailboxes, by sending and receiving worker.
-    pub lanes: Vec<Vec<LaneGauge>>,
+    pub lanes: Vec<Vec<[LaneGauge; 2]>>,
     /// Registration, where there is one.
     pub registration: Option<Arc<Registration>>,
     /// Archives; `None`: there are none.
@@ -76,18 +76,23 @@ pub struct Watched {
 impl Watched {
     /// The inbound mailboxes of a worker.
     fn look_at_mailboxes(&self, worker: usize, cells: &QueueMetrics) {
-        let (mut parcels, mut bytes, mut fullest) = ((0, 0, 0), (0, 0, 0), (0, 0));
-        for lane in self.lanes.iter().map(|from| &from[worker]) {
-            let length = lane.len() as u64;
-            parcels = together(parcels, (length, lane.high_water() as u64, lane.limit() as u64));
-            let (of_all, high, limit) = lane.bytes();
-            bytes = together(bytes, (of_all as u64, high as u64, limit as u64));
-            fullest = (fullest.0.max(length), fullest.1.max(of_all as u64));
+        let (mut parcels, mut bytes, mut recipients) = ((0, 0, 0), (0, 0, 0), (0, 0, 0));
+        let mut fullest = [0; 3];
+        for lane in self.lanes.iter().flat_map(|from| &from[worker]) {
+            let three =
+                |(length, high, limit): (usize, usize, usize)| (length as u64, high as u64, limit as u64);
+            let figures =
+                [(lane.len(), lane.high_water(), lane.limit()), lane.bytes(), lane.weight()].map(three);
+            for (all, figures) in [&mut parcels, &mut bytes, &mut recipients].into_iter().zip(figures) {
+                *all = together(*all, figures);
+            }
+            fullest = std::array::from_fn(|at| fullest[at].max(figures[at].0));
         }
         put(parcels, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
         put(bytes, [&cells.mailbox_bytes_length, &cells.mailbox_bytes_high, &cells.mailbox_bytes_limit]);
-        cells.mailbox_fullest.set(fullest.0);
-        cells.mailbox_bytes_fullest.set(fullest.1);
+        put(recipients, [&cells.recipients_length, &cells.recipients_high, &cells.recipients_limit]);
+        let cells = [&cells.mailbox_fullest, &cells.mailbox_bytes_fullest, &cells.recipients_fullest];
+        cells.into_iter().zip(fullest).for_each(|(cell, length)| cell.set(length));
     }
 
     /// Whether its disk has failed it.

@@ -326,7 +326,7 @@ impl Bench {
             workers: 1,
             inherited: InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
         }));
-        let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
+        let post = mailbox::grid(1, config.limits.mailbox_room()).pop().unwrap();
         let clock = VirtualClock::new(1_000_000_000_000, 1000);
         let env = Env {
             shared,

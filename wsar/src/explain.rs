@@ -433,6 +433,12 @@ pub const QUEUES: &[Explained] = &[
         "The receiving worker does not get to them: see its event loop.",
     ),
     row(
+        "mailbox_recipients",
+        "What those batches give the receiving worker to do: envelopes, and recipients of those for many.",
+        &["limits.mailbox_recipients"],
+        "Full mailboxes keep only those waiting who ask for much, until `mailbox.chokes` rises as well: see the busiest accounts.",
+    ),
+    row(
         "newcomers",
         "WebSocket connections on their way from the HTTP server to a worker.",
         &["http.listen"],

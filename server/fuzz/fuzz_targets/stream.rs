@@ -82,7 +82,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         workers: 1,
         inherited,
     }));
-    let post = grid(1, 64, 1 << 20).pop().expect("one worker");
+    let post = grid(1, config.limits.mailbox_room()).pop().expect("one worker");
     let clock = VirtualClock::new(1_700_000_000_000, 1000);
     let env = Env {
         shared,
@@ -145,7 +145,7 @@ fn iterate(
     clock.set(core.env().now.0 + 10);
     core.set_now();
     core.run_turns();
-    core.begin_poll();
+    core.begin_poll(false);
     if let Some(bytes) = bytes {
         core.handle(Event::Received { conn, bytes });
     }

@@ -114,7 +114,7 @@ pub(super) struct Beside {
     pub(super) tallies: Arc<Tallies>,
     pub(super) archives: Option<Archives>,
     pub(super) syncer: Syncer,
-    pub(super) lanes: Vec<Vec<LaneGauge>>,
+    pub(super) lanes: Vec<Vec<[LaneGauge; 2]>>,
 }
 
 impl Beside {
@@ -140,9 +140,8 @@ impl Beside {
             .map_err(system("cannot start the crypto pool"))?;
         let wake_for_log = wakers.to_vec();
         let syncer = Syncer::start(logs, move |shard| wake_for_log[shard].wake())?;
-        let posts =
-            mailbox::grid(plan.workers, limits.mailbox_parcels as usize, limits.mailbox_kib as usize * 1024);
-        let lanes = posts.iter().map(|post| (0..plan.workers).map(|to| post.gauge(to)).collect()).collect();
+        let posts = mailbox::grid(plan.workers, limits.mailbox_room());
+        let lanes = posts.iter().map(|post| (0..plan.workers).map(|to| post.gauges(to)).collect()).collect();
         let (writer, crypto) = (Arc::new(writer), Arc::new(crypto));
         Ok((Beside { completions, commands, writer, crypto, tallies, archives, syncer, lanes }, posts))
     }

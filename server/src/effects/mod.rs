@@ -30,6 +30,7 @@ use crate::keys::ResourceKey;
 use crate::proto::errors::StreamCondition;
 use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
+use crate::runtime::mailbox::Road;
 use crate::runtime::outbox::Outbox;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 
@@ -135,11 +136,11 @@ impl<S: 'static> Effects<S> {
         let home = env.home_of(d.to_local);
         let received = self.out.times.received();
         let batch = match home == env.worker && !self.follows_presence(d) {
-            true => self.here(env, d.bytes.len()),
+            true => self.here(env, d.bytes.len(), Road::Deliveries),
             false => self.links.to(home),
         };
         batch.stanza(&Delivery { traits: noted(d.traits, received), ..*d });
-        batch.note_received(received.at);
+        batch.note_received(received);
     }
 
     /// Takes a stanza to a room's home: here after the event, elsewhere with the next batch.
@@ -147,11 +148,11 @@ impl<S: 'static> Effects<S> {
         let home = env.home_of_room(d.to_local);
         let received = self.out.times.received();
         let batch = match home == env.worker {
-            true => self.here(env, d.bytes.len()),
-            false => self.links.to(home),
+            true => self.here(env, d.bytes.len(), Road::Requests),
+            false => self.links.ask(home),
         };
         batch.visit(&Delivery { traits: noted(d.traits, received), ..*d });
-        batch.note_received(received.at);
+        batch.note_received(received);
     }
 
     /// Takes a stanza to the home of a node of the publish-subscribe service: here after the event, elsewhere with the next
@@ -160,11 +161,11 @@ impl<S: 'static> Effects<S> {
         let home = env.home_of_node(d.to_local);
         let received = self.out.times.received();
         let batch = match home == env.worker {
-            true => self.here(env, d.bytes.len()),
-            false => self.links.to(home),
+            true => self.here(env, d.bytes.len(), Road::Requests),
+            false => self.links.ask(home),
         };
         batch.ask_node(&Delivery { traits: noted(d.traits, received), ..*d });
-        batch.note_received(received.at);
+        batch.note_received(received);
     }
 
     /// Takes one stanza of a room to seats, listed by the home workers of their accounts: one envelope for each worker and
@@ -187,7 +188,7 @@ impl<S: 'static> Effects<S> {
 
     /// The batch for this worker that takes the next envelope, of so many bytes. One that goes through the mailbox is paid for
     /// now: when it is read, nobody knows whose event led to it.
-    fn here(&mut self, env: &Env, bytes: usize) -> &mut Batch {
+    fn here(&mut self, env: &Env, bytes: usize, road: Road) -> &mut Batch {
         if self.spilled || self.local.is_full() {
             if !self.spilled {
                 self.spilled = true;
@@ -195,7 +196,7 @@ impl<S: 'static> Effects<S> {
             }
             self.work.add(work::LETTER + work::WRITE);
             self.work.add_bytes(bytes);
-            return self.links.to(env.worker);
+            return self.links.on(road, env.worker);
         }
         &mut self.local
     }
@@ -214,7 +215,7 @@ impl<S: 'static> Effects<S> {
             let broadcast = broadcast.to(list);
             let here = worker == env.worker && broadcast.typ != Type::Probe;
             if here && list.count() <= env.broadcast_max && !self.spreading.concerns(broadcast.from) {
-                self.here(env, broadcast.payload.len()).broadcast(&broadcast);
+                self.here(env, broadcast.payload.len(), Road::Deliveries).broadcast(&broadcast);
                 continue;
             }
             for part in broadcast.parts(env.broadcast_max) {

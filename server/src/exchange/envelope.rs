@@ -5,12 +5,12 @@
 //! buffer, and emptied batches go back to their sender, so the steady path allocates nothing.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
 use crate::exchange::membership::Membership;
-use crate::runtime::deliveries;
+use crate::runtime::deliveries::{Reception, Receptions};
 use crate::runtime::driver::ConnId;
+use crate::runtime::mailbox::Size;
 use crate::session::Migration;
 use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use whimbrel_address::Block;
@@ -158,10 +158,10 @@ pub struct Batch {
     /// Those that are not read yet.
     envelopes: VecDeque<Packed>,
     bytes: Vec<u8>,
-    /// Recipients of the broadcasts among them.
+    /// Recipients of those for many; one of a long stanza counts as several.
     recipients: usize,
-    /// When the oldest of the stanzas was received.
-    received: Option<Instant>,
+    /// When the oldest of the stanzas were received.
+    received: Receptions,
 }
 
 impl Span {
@@ -270,14 +270,20 @@ impl Batch {
     /// read in small pieces.
     pub const RECIPIENTS_MAX: usize = 256;
 
+    /// A recipient of a room's stanza counts once more for each so many bytes of it.
+    const RECIPIENT_BYTES: usize = 8 * 1024;
+
+    /// The same of a stanza for one user, who may have many clients.
+    const STANZA_BYTES: usize = 2 * 1024;
+
     /// A stanza in it was received then.
-    pub fn note_received(&mut self, at: Option<Instant>) {
-        self.received = deliveries::oldest(self.received, at);
+    pub fn note_received(&mut self, received: Reception) {
+        self.received.note(received);
     }
 
-    /// When the oldest of its stanzas was received; the batch forgets it.
-    pub fn take_received(&mut self) -> Option<Instant> {
-        self.received.take()
+    /// When the oldest of its stanzas were received; the batch forgets it.
+    pub fn take_received(&mut self) -> Receptions {
+        std::mem::take(&mut self.received)
     }
 
     /// Whether it takes no further envelope.
@@ -308,6 +314,7 @@ impl Batch {
     }
 
     fn delivery(&mut self, d: &Delivery<'_>, recipient: Recipient) {
+        self.recipients += d.bytes.len() / Self::STANZA_BYTES;
         let packed = PackedStanza {
             kind: d.kind,
             typ: d.typ,
@@ -325,7 +332,7 @@ impl Batch {
 
     /// Adds a stanza of a room.
     pub fn cast(&mut self, cast: &Cast<'_>) {
-        self.recipients += cast.recipients();
+        self.recipients += cast.recipients() * (1 + cast.tail.len() / Self::RECIPIENT_BYTES);
         let packed = Packed::Cast {
             kind: cast.kind,
             weight: cast.weight,
@@ -431,9 +438,10 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Bytes of memory of all envelopes.
-    pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.envelopes.len() * size_of::<Packed>()
+    /// Bytes of memory of all envelopes, and how many there are: each recipient of one for many counts as one.
+    pub fn size(&self) -> Size {
+        let bytes = self.bytes.len() + self.envelopes.len() * size_of::<Packed>();
+        Size { bytes, weight: self.envelopes.len() + self.recipients }
     }
 
     /// Reads the envelopes in the order in which they were added, and leaves the batch empty.

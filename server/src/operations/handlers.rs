@@ -29,7 +29,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// Bytes of sessions in one answer at most, roughly.
 const SESSIONS_BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// Pairs of workers whose mailboxes are in one answer at most; each has two rows.
+/// Pairs of workers whose mailboxes are in one answer at most; each has six rows.
 const MAILBOX_PAIRS_MAX: usize = 4096;
 
 impl Control {
@@ -217,12 +217,16 @@ impl Control {
         let lanes = server.lanes.iter().enumerate();
         let lanes =
             lanes.flat_map(|(from, row)| row.iter().enumerate().map(move |(to, lane)| (from, to, lane)));
-        for (from, to, lane) in lanes.clone().take(MAILBOX_PAIRS_MAX) {
-            let gauge = (lane.len() as u64, lane.high_water() as u64, lane.limit() as u64);
-            row("mailbox", format!("worker {from} to {to}"), "batches", gauge);
-            let (length, high, limit) = lane.bytes();
-            let gauge = (length as u64, high as u64, limit as u64);
-            row("mailbox_bytes", format!("worker {from} to {to}"), "bytes", gauge);
+        for (from, to, lanes) in lanes.clone().take(MAILBOX_PAIRS_MAX) {
+            for (lane, road) in lanes.iter().zip(["", ", requests"]) {
+                let mut put = |queue, unit, (length, high, limit): (usize, usize, usize)| {
+                    let gauge = (length as u64, high as u64, limit as u64);
+                    row(queue, format!("worker {from} to {to}{road}"), unit, gauge);
+                };
+                put("mailbox", "batches", (lane.len(), lane.high_water(), lane.limit()));
+                put("mailbox_bytes", "bytes", lane.bytes());
+                put("mailbox_recipients", "envelopes", lane.weight());
+            }
         }
         // Their limits are those of one client.
         for (worker, cells) in server.shared.metrics.iter().enumerate() {

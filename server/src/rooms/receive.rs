@@ -122,7 +122,7 @@ fn give_way(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
         bytes: b"<presence type='subscribe'/>",
         pending_ack: None,
     };
-    fx.links.to(env.worker).visit(&go_on);
+    fx.links.ask(env.worker).visit(&go_on);
 }
 
 /// Presence of a type of which no client's comes so far: accounts' homes, and the room itself, tell the room something by it.

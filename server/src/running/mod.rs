@@ -52,7 +52,7 @@ pub struct Server {
     /// Completed jobs of each worker.
     pub completions: Vec<Arc<Completions>>,
     /// Gauges of the mailboxes, by sending and receiving worker.
-    pub lanes: Vec<Vec<LaneGauge>>,
+    pub lanes: Vec<Vec<[LaneGauge; 2]>>,
     /// Addresses that are listened on: STARTTLS.
     pub listening: Vec<SocketAddr>,
     /// Addresses that are listened on: direct TLS.

@@ -40,6 +40,27 @@ pub struct Reception {
     pub has_waited: bool,
 }
 
+/// When the oldest of some stanzas were received: of those that have waited, and of the others, which are not to be timed as if they
+/// had come with the former.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Receptions {
+    waited: Option<Instant>,
+    prompt: Option<Instant>,
+}
+
+impl Receptions {
+    /// One of them was received so.
+    pub fn note(&mut self, received: Reception) {
+        let at = if received.has_waited { &mut self.waited } else { &mut self.prompt };
+        *at = oldest(*at, received.at);
+    }
+
+    /// When the oldest was received of those that have waited, or have not.
+    pub fn of(&self, has_waited: bool) -> Reception {
+        Reception { at: if has_waited { self.waited } else { self.prompt }, has_waited }
+    }
+}
+
 /// Some messages, and when the oldest of them was received.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Since {
@@ -346,5 +367,17 @@ mod tests {
         assert_eq!(before, Reception { at: Some(later), has_waited: false });
         deliveries.sent(first, 4);
         assert_eq!(deliveries.acknowledged(first, 4), None);
+    }
+
+    #[test]
+    fn who_waited_makes_nobody_elses_message_look_late() {
+        let [early, late, later] =
+            [0, 50, 60].map(|ms| Some(Instant::now() + std::time::Duration::from_millis(ms)));
+        let mut both = Receptions::default();
+        for (at, has_waited) in [(late, false), (early, true), (later, true), (later, false)] {
+            both.note(Reception { at, has_waited });
+        }
+        assert_eq!(both.of(false), Reception { at: late, has_waited: false });
+        assert_eq!(both.of(true), Reception { at: early, has_waited: true });
     }
 }

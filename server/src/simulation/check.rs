@@ -20,6 +20,9 @@ const ITERATION_UNITS: u64 = 12_288;
 /// Bytes of one batch at most: a mailbox that is empty takes it, whatever its limit.
 const PARCEL_BYTES_MAX: usize = 128 << 10;
 
+/// The same of its envelopes and recipients.
+const PARCEL_WEIGHT_MAX: usize = 512;
+
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
 const WAITING_PARCELS_MAX: usize = 256;
 
@@ -46,6 +49,10 @@ impl World {
                 self.failure.get_or_insert_with(|| format!("{high} batches in a mailbox for {limit}"));
             }
             let (_, high, limit) = lane.bytes();
+            let (_, heaviest, most) = lane.weight();
+            if heaviest > most.max(PARCEL_WEIGHT_MAX) {
+                self.failure.get_or_insert_with(|| format!("{heaviest} recipients in a mailbox for {most}"));
+            }
             if high > limit.max(PARCEL_BYTES_MAX) {
                 self.failure.get_or_insert_with(|| format!("{high} bytes in a mailbox for {limit}"));
             }

@@ -135,12 +135,8 @@ impl Machine {
         let folders = journal_folders(&path).map_err(|error| error.to_string())?;
         let reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
         let stepped = Arc::new(Stepped::new(settings.jobs, reader));
-        let posts = mailbox::grid(
-            count,
-            config.limits.mailbox_parcels as usize,
-            config.limits.mailbox_kib as usize * 1024,
-        );
-        let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
+        let posts = mailbox::grid(count, config.limits.mailbox_room());
+        let lanes = posts.iter().flat_map(|post| (0..count).flat_map(|to| post.gauges(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
         let parts = drivers.into_iter().zip(posts).zip(logs).enumerate();

@@ -97,6 +97,8 @@ pub struct Settings {
     pub mailbox_parcels: u32,
     /// `limits.mailbox_kib`.
     pub mailbox_kib: u32,
+    /// `limits.mailbox_recipients`.
+    pub mailbox_recipients: u32,
     /// `limits.sessions_unauthenticated`.
     pub sessions_unauthenticated: u32,
     /// `limits.output_backlog_bytes`.
@@ -129,6 +131,7 @@ impl Settings {
             steps: 6_000,
             mailbox_parcels: random.between(1, 8) as u32,
             mailbox_kib: 1 + (seed % 5 * 20) as u32,
+            mailbox_recipients: 8 + (seed % 7 * 30) as u32,
             sessions_unauthenticated: if random.permille(300) { random.between(2, 10) as u32 } else { 1000 },
             output_backlog_bytes: random.between(20_000, 80_000) as u32,
             jobs: if random.permille(300) { random.between(1, 8) } else { 1024 },

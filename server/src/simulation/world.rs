@@ -517,6 +517,7 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
         limits: Limits {
             mailbox_parcels: settings.mailbox_parcels,
             mailbox_kib: settings.mailbox_kib,
+            mailbox_recipients: settings.mailbox_recipients,
             sessions_unauthenticated: settings.sessions_unauthenticated,
             output_backlog_bytes: settings.output_backlog_bytes,
             stanza_bytes: 10_000,

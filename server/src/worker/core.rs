@@ -21,7 +21,7 @@ use crate::env::Env;
 use crate::exchange::envelope::Envelope;
 use crate::rooms;
 use crate::router::dispatch;
-use crate::runtime::deliveries::Reception;
+use crate::runtime::deliveries::Receptions;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
@@ -273,19 +273,19 @@ impl Core {
         loop {
             if let Some(mut batch) = self.fx.take_local(&self.env) {
                 let received = batch.take_received();
-                let begun = self.fx.out.times.set_received(Reception { at: received, has_waited: false });
+                let begun = self.fx.out.times.received();
                 let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
                 batch.open(|envelope| match envelope {
                     Envelope::Stanza(delivery) => {
-                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
+                        let _ = fx.out.times.set_received(received.of(delivery.traits.has(Traits::WAITED)));
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
                     Envelope::Visit(delivery) => {
-                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
+                        let _ = fx.out.times.set_received(received.of(delivery.traits.has(Traits::WAITED)));
                         rooms::receive(actors, env, fx, &delivery);
                     }
                     Envelope::ToNode(delivery) => {
-                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
+                        let _ = fx.out.times.set_received(received.of(delivery.traits.has(Traits::WAITED)));
                         hosted::receive(actors, env, fx, &delivery);
                     }
                     Envelope::Broadcast(broadcast) => {
@@ -309,23 +309,24 @@ impl Core {
     }
 
     /// Reads an envelope from another worker.
-    pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
+    pub fn read_envelope(&mut self, envelope: Envelope<'_>, received: &Receptions) {
+        // What a room hears and says takes turns with everything else that is in the mailboxes.
+        let has_waited = match &envelope {
+            Envelope::Stanza(delivery) => delivery.traits.has(Traits::WAITED),
+            _ => true,
+        };
+        let _ = self.fx.out.times.set_received(received.of(has_waited));
         match envelope {
             Envelope::Stanza(delivery) => {
-                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
             Envelope::Visit(delivery) => {
-                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 rooms::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::ToNode(delivery) => {
-                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 hosted::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::Cast(cast) => {
-                // What a room says takes turns with everything else that is in the mailboxes.
-                self.fx.out.times.set_waited(true);
                 seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast);
             }
             Envelope::Broadcast(broadcast) => {

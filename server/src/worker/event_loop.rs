@@ -3,14 +3,19 @@
 use std::time::Instant;
 
 use crate::effects::work;
-use crate::runtime::deliveries::{Measured, Reception};
+use crate::exchange::links::Dispatch;
+use crate::runtime::deliveries::Measured;
 use crate::runtime::driver::ConnId;
+use crate::runtime::mailbox::Road;
 use crate::session::Holds;
 use crate::worker::core::Core;
 
 /// Work units for envelopes of other workers, and for what rooms say, in one iteration; one that is begun is finished, and what is left
 /// of its batch is read in the next.
 pub const ENVELOPE_UNITS: u64 = 512;
+
+/// The same for what is asked of rooms and nodes, which has a share of its own: so a flood of deliveries does not keep it waiting.
+const REQUEST_UNITS: u64 = 64;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
 const CONTACTS_SECONDS: u32 = 32;
@@ -50,23 +55,30 @@ impl Core {
         if self.holds_too_much() {
             return false;
         }
-        let until = self.fx.work.spent() + ENVELOPE_UNITS;
+        self.read_road(Road::Deliveries, ENVELOPE_UNITS);
+        if self.fx.links.may_read(Road::Requests) {
+            self.read_road(Road::Requests, REQUEST_UNITS);
+        }
+        self.fx.links.has_readable()
+    }
+
+    fn read_road(&mut self, road: Road, units: u64) {
+        let until = self.fx.work.spent() + units;
         while self.fx.work.spent() < until {
-            let Some(mut opened) = self.fx.links.open() else { return false };
-            let received = Reception { at: opened.received(), has_waited: false };
-            let begun = self.fx.out.times.set_received(received);
+            let Some(mut opened) = self.fx.links.open(road) else { return };
+            let received = opened.received();
+            let begun = self.fx.out.times.received();
             while self.fx.work.spent() < until && !self.holds_too_much() {
                 let Some(envelope) = opened.take_next() else { break };
                 self.fx.work.add(work::LETTER);
-                self.read_envelope(envelope);
+                self.read_envelope(envelope, &received);
             }
             let _ = self.fx.out.times.set_received(begun);
-            if self.fx.links.put_back(opened) {
+            if self.fx.links.put_back(road, opened) {
                 self.env.metrics().mailbox_cuts.add(1);
-                break;
+                return;
             }
         }
-        self.fx.links.has_incoming()
     }
 
     /// Goes on with jobs that have come back.
@@ -118,15 +130,16 @@ impl Core {
         self.fx.jobs.has_completions()
     }
 
-    /// Posts the batches of this iteration; `true` when a mailbox was full or too much waits for the directory.
-    pub fn dispatch(&mut self) -> bool {
+    /// Posts the batches of this iteration. When too much waits for the directory, everybody is to wait as well.
+    pub fn dispatch(&mut self) -> Dispatch {
         let shared = self.env.shared.clone();
         let metrics = &shared.metrics[self.env.worker];
         let held = self.holds_too_much();
         if held {
             metrics.held_stalls.add(1);
         }
-        self.fx.links.dispatch(metrics) || held
+        let posted = self.fx.links.dispatch(metrics);
+        if held { Dispatch::Choked } else { posted }
     }
 
     /// Times the messages that are with the kernel since the iteration began.

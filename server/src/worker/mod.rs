@@ -60,6 +60,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use crate::exchange::links::Dispatch;
 use crate::runtime::driver::{CloseHow, Driver};
 use crate::runtime::outbox::{Action, Entry, prompt_first};
 use crate::runtime::timer::Millis;
@@ -76,7 +77,7 @@ pub struct Worker<D: Driver> {
     driver: D,
     core: Core,
     commands: Arc<CommandQueue>,
-    stalled: bool,
+    posted: Dispatch,
     accepting_paused: bool,
     /// The listeners are closed, for good: the server ends.
     listeners_closed: bool,
@@ -93,7 +94,7 @@ impl<D: Driver> Worker<D> {
             driver,
             core,
             commands,
-            stalled: false,
+            posted: Dispatch::All,
             accepting_paused: false,
             listeners_closed: false,
             is_resting: false,
@@ -118,7 +119,7 @@ impl<D: Driver> Worker<D> {
 
     /// Whether a mailbox was full, or too much waited for the directory, at the end of the last iteration.
     pub fn is_stalled(&self) -> bool {
-        self.stalled
+        self.posted != Dispatch::All
     }
 
     /// Runs until it is told to stop and its last session is gone.
@@ -165,7 +166,7 @@ impl<D: Driver> Worker<D> {
         }
         let fx = self.core.effects();
         if self.has_mail()
-            || !self.stalled && self.core.has_turns()
+            || !self.is_stalled() && self.core.has_turns()
             || self.core.has_completions()
             || self.commands.has_newcomers()
             || !fx.due_cursors.is_empty()
@@ -181,7 +182,7 @@ impl<D: Driver> Worker<D> {
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
         // Room in the directory's queue is not announced.
-        if self.stalled || self.core.actors().under_way.has_waiting() {
+        if self.is_stalled() || self.core.actors().under_way.has_waiting() {
             return Some(timer.map_or(STALL_WAIT, |timer| timer.min(STALL_WAIT)));
         }
         timer
@@ -189,7 +190,7 @@ impl<D: Driver> Worker<D> {
 
     /// Whether envelopes have come that are read in the next iteration.
     fn has_mail(&self) -> bool {
-        !self.core.holds_too_much() && self.core.effects().links.has_incoming()
+        !self.core.holds_too_much() && self.core.effects().links.has_readable()
     }
 
     /// One iteration.
@@ -197,20 +198,22 @@ impl<D: Driver> Worker<D> {
     /// # Errors
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        let is_stalled = self.is_stalled();
         let core = &mut self.core;
         let (mut begun, mut events) = (None, 0);
         let before = core.effects().work.spent();
         core.begin_iteration();
-        if !self.stalled && !core.is_frozen() && core.has_turns() {
+        if !is_stalled && !core.is_frozen() && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
             begun = Some(begin(core));
             // What the last iteration has said is behind none of it either.
             self.driver.submit();
             core.run_turns();
         }
-        core.begin_poll();
-        if self.stalled || core.is_frozen() {
-            // A mailbox is full, or the directory is behind, or sessions are kept: clients wait in the kernel.
+        core.begin_poll(is_stalled);
+        if self.posted == Dispatch::Choked || core.is_frozen() {
+            // Mailboxes are full, or the directory is behind, or sessions are kept: clients wait in the kernel.
+            self.driver.submit();
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
         } else {
             self.driver.poll(timeout, &mut |event| {
@@ -244,7 +247,7 @@ impl<D: Driver> Worker<D> {
         self.core.confirm_flushed();
         self.control_accepting();
         let core = &mut self.core;
-        self.stalled = core.dispatch();
+        self.posted = core.dispatch();
         core.count_iteration(begun, events, before);
         if let Some(reply) = self.quiescence.take() {
             // The one that asked may have given up.

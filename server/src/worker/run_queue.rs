@@ -13,7 +13,7 @@ use crate::runtime::timer::Millis;
 use crate::worker::bucket::{Buckets, give_back};
 
 /// For so long, in milliseconds, a client that has used up a turn is one of those that ask for much. They are told apart for the times
-/// of the others' messages (`messages.prompt_latency`), and for nothing else.
+/// of the others' messages (`messages.prompt_latency`), and wait while a mailbox of another worker is full.
 const LATELY_MS: u64 = 1000;
 
 /// What comes behind the input that is held.
@@ -66,6 +66,8 @@ pub(super) struct RunQueue {
     pub(super) buckets: Buckets,
     /// Work units that turns have taken beyond the share of their iterations, and not paid for yet.
     pub(super) owed: u64,
+    /// A mailbox of another worker is full: who has asked for much waits for a turn.
+    pub(super) crowded: bool,
     /// The work at which this iteration handles no more input.
     pub(super) until: u64,
     /// The count of TLS handshakes at which it handles no more of them.
@@ -84,6 +86,7 @@ impl RunQueue {
             slowed: BTreeSet::new(),
             buckets: Buckets::new(limits),
             owed: 0,
+            crowded: false,
             until: 0,
             handshakes_until: 0,
         }

@@ -56,8 +56,14 @@ impl Core {
             self.turns.note_received(conn, self.fx.out.times.received().at);
             return self.wait_for_turn(conn);
         }
+        let has_demanded = self.turns.has_demanded(conn, self.env.now);
+        if has_demanded && self.turns.crowded {
+            let received = self.fx.out.times.received().at;
+            self.turns.put(conn, Waiting { input: bytes.to_vec(), received, ..Waiting::default() });
+            return self.wait_for_turn(conn);
+        }
         let begun = self.begin_turn();
-        self.fx.out.times.set_waited(self.turns.has_demanded(conn, self.env.now));
+        self.fx.out.times.set_waited(has_demanded);
         let (rest, reason) = self.frames_of(conn, bytes, begun.work + QUANTUM);
         self.fx.out.times.set_waited(false);
         let Some(spent) = self.charge(conn, begun) else { return };
@@ -191,9 +197,11 @@ impl Core {
         self.turns.handshakes_until = self.fx.work.handshakes() + HANDSHAKES;
     }
 
-    /// Begins the share of input that the driver brings.
-    pub fn begin_poll(&mut self) {
+    /// Begins the share of input that the driver brings. `crowded`: a mailbox of another worker is full, so who has asked for much
+    /// waits for a turn.
+    pub fn begin_poll(&mut self, crowded: bool) {
         self.turns.until = self.fx.work.spent() + POLL_UNITS;
+        self.turns.crowded = crowded;
     }
 
     /// Goes on with connections that have waited long enough.

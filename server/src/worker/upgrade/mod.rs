@@ -139,7 +139,7 @@ impl Loose {
 impl<D: Driver> Worker<D> {
     pub(super) fn take_census(&self) -> Quiescence {
         let (sent, received) = self.core.effects().links.traffic();
-        let quiescent = !self.stalled
+        let quiescent = !self.is_stalled()
             && self.core.is_quiescent()
             && self.driver.is_held()
             && !self.commands.has_newcomers();
@@ -149,7 +149,7 @@ impl<D: Driver> Worker<D> {
     /// Ends what cannot be resumed, and, when all has settled after that, writes down what can be without its connections. From
     /// then on nothing happens to it, until somebody asks for quiescence again, or the worker ends.
     pub(super) fn keep(&mut self, order: &Keep) {
-        let is_quiet = !self.stalled && self.core.is_quiescent() && !self.commands.has_newcomers();
+        let is_quiet = !self.is_stalled() && self.core.is_quiescent() && !self.commands.has_newcomers();
         let kept = match is_quiet && self.core.end_others() == 0 {
             true => self.core.save_resumable(&order.state).map_err(NotParked::Failed),
             false => Err(NotParked::NotSettled),
@@ -164,7 +164,7 @@ impl<D: Driver> Worker<D> {
     /// Lets go of everything, writes it down, and waits for the verdict.
     pub(super) fn suspend(&mut self, order: Suspend) -> std::io::Result<()> {
         let Suspend { state, deadline, reply, verdict } = order;
-        if self.stalled || !self.core.is_quiescent() || self.commands.has_newcomers() {
+        if self.is_stalled() || !self.core.is_quiescent() || self.commands.has_newcomers() {
             let _ = reply.try_send(Err(NotParked::NotSettled));
             return Ok(());
         }

@@ -58,6 +58,8 @@ const FLEETING: &[(&str, &str)] = &[
     ("queue.mailbox_bytes.length", "queue.mailbox_bytes.high_water"),
     ("queue.mailbox.fullest", "queue.mailbox.high_water"),
     ("queue.mailbox_bytes.fullest", "queue.mailbox_bytes.high_water"),
+    ("queue.mailbox_recipients.length", "queue.mailbox_recipients.high_water"),
+    ("queue.mailbox_recipients.fullest", "queue.mailbox_recipients.high_water"),
     ("queue.directory.length", "queue.directory.high_water"),
     ("queue.crypto.length", "queue.crypto.high_water"),
     ("queue.archive.length", "queue.archive.high_water"),

@@ -13,6 +13,7 @@ pub(super) const MOVES: &[&str] = &[
     "carbons.skipped",
     "logins.failed.unavailable",
     "mailbox.bytes_high_water",
+    "mailbox.chokes",
     "mailbox.stalls",
     "queue.held.high_water",
     "reading.pauses",

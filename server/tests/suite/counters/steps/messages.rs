@@ -50,6 +50,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.completions.high_water",
             "queue.mailbox.high_water",
             "queue.mailbox_bytes.high_water",
+            "queue.mailbox_recipients.high_water",
             "queue.directory.high_water",
             "queue.crypto.high_water",
         ],

@@ -25,6 +25,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.newcomers.limit",
             "queue.mailbox.limit",
             "queue.mailbox_bytes.limit",
+            "queue.mailbox_recipients.limit",
             "queue.commit.limit",
             "queue.output.limit",
             "queue.held.limit",
