@@ -161,7 +161,7 @@ fn status_and_queues_are_for_people_and_for_programs() {
     let queues = place.json(&["queues"]);
     let rows = queues["queues"].as_array().expect("a list");
     for (queue, count) in
-        [("directory", 1), ("crypto", 1), ("completions", 2), ("commands", 2), ("output", 2), ("mailbox", 4)]
+        [("directory", 1), ("crypto", 1), ("completions", 2), ("commands", 2), ("output", 2), ("mailbox", 8)]
     {
         let found: Vec<_> = rows.iter().filter(|row| row["queue"] == queue).collect();
         assert_eq!(found.len(), count, "{queue}: {queues}");
