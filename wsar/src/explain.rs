@@ -513,6 +513,12 @@ mod tests {
             }
             assert!(row.meaning.ends_with('.') && row.cure.ends_with('.'), "{}", row.name);
         }
-        assert!(REFUSALS.iter().all(|row| !row.keys.is_empty()));
+        for row in REFUSALS.iter().filter(|row| row.keys.is_empty()) {
+            let name = format!("`refused.{}`", row.name);
+            assert!(
+                CONFIG.contains(&name),
+                "{name} is with no limit: neither with a key nor with one that is fixed"
+            );
+        }
     }
 }
