@@ -160,6 +160,30 @@ pub enum CloseHow {
 /// acknowledgements too, take the worker's time. The rest goes in the next turn, after the others'.
 pub(crate) const SEND_BYTES_MAX: usize = 64 << 10;
 
+/// A send up to so many bytes goes to the kernel at once, whatever others have sent in this poll.
+const SEND_LITTLE: usize = 4 << 10;
+
+/// What all connections may still hand to the kernel before the next poll; see [`Tuning::sends_bytes_max`].
+struct SendShare {
+    left: usize,
+}
+
+impl SendShare {
+    /// The share of one poll.
+    fn of(tuning: &Tuning) -> SendShare {
+        SendShare { left: tuning.sends_bytes_max.max(1) }
+    }
+
+    /// Whether a send of so many bytes goes now. The one that reaches the limit is the last.
+    fn has_room(&self, bytes: usize) -> bool {
+        bytes <= SEND_LITTLE || self.left > 0
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+}
+
 /// What a receipt counts at least in [`Tuning::poll_bytes_max`]: what it costs whatever is in it.
 pub const RECEIPT_BYTES: usize = 512;
 
@@ -204,6 +228,10 @@ pub struct Tuning {
     /// How long receipts are handed over in one poll, looked at once in [`RECEIPTS_PER_LOOK`]; the others keep their turn.
     /// Whatever is done about a receipt counts, so what is sent for the first of many waits no longer for the last of them.
     pub poll_time: Duration,
+    /// Bytes that all connections hand to the kernel between one poll and the next. Of those who send more than 4 KiB at a
+    /// time, the one that reaches it is the last; the others keep their turn. Without it, what is sent to a quiet connection
+    /// waits until the kernel has copied all that goes to busy ones.
+    pub sends_bytes_max: usize,
     /// Connections that each listener accepts in one poll.
     pub accepts_per_poll_max: usize,
     /// How long accepting rests after descriptors ran out.
@@ -225,6 +253,7 @@ impl Default for Tuning {
             reads_per_poll_max: 1024,
             poll_bytes_max: 256 << 10,
             poll_time: Duration::from_micros(400),
+            sends_bytes_max: 256 << 10,
             accepts_per_poll_max: 16,
             accept_backoff: Duration::from_millis(100),
             flush_deadline: Duration::from_secs(5),

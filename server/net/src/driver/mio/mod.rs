@@ -20,7 +20,8 @@ use super::backlog::{Backlog, Spent};
 use super::closing::{Closing, wait_until};
 use super::slots::{INDEX_LIMIT, Slots, slot_bytes};
 use super::{
-    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, SEND_BYTES_MAX, Tuning, Wake,
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, SEND_BYTES_MAX, SendShare,
+    Tuning, Wake,
 };
 
 mod accepting;
@@ -115,6 +116,8 @@ pub struct Mio {
     reserve: Reserve,
     turns: VecDeque<ConnId>,
     last_words: VecDeque<(ConnId, LastWord)>,
+    /// What may still be sent before the next poll.
+    sends: SendShare,
     closing: Closing,
     spent: Spent,
     buffer: Box<[u8]>,
@@ -140,6 +143,7 @@ impl Mio {
             reserve: Reserve::new(tuning.accept_backoff)?,
             turns: VecDeque::new(),
             last_words: VecDeque::new(),
+            sends: SendShare::of(&tuning),
             closing: Closing::new(tuning.flush_deadline),
             spent: Spent::default(),
             buffer: vec![0; tuning.receive_bytes.max(1)].into_boxed_slice(),
@@ -254,6 +258,7 @@ impl Mio {
 impl Driver for Mio {
     fn poll(&mut self, timeout: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         let timeout = self.wait(timeout);
+        self.sends = SendShare::of(&self.tuning);
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => self.take_events(sink),
             // The events of the last poll would still be there.
@@ -275,7 +280,15 @@ impl Driver for Mio {
             return connection.backlog();
         }
         if connection.backlog() == 0 {
-            match write_once(&connection.socket, &data[..data.len().min(SEND_BYTES_MAX)]) {
+            let piece = &data[..data.len().min(SEND_BYTES_MAX)];
+            let written = if self.sends.has_room(piece.len()) {
+                write_once(&connection.socket, piece)
+            } else {
+                // As if the kernel had no room: it says that it has in the next poll.
+                Err(io::ErrorKind::WouldBlock.into())
+            };
+            self.sends.take(*written.as_ref().unwrap_or(&0));
+            match written {
                 Ok(count) if count == data.len() => {
                     self.spent.put(data);
                     return 0;

@@ -115,9 +115,14 @@ impl Mio {
                 break;
             }
             let front = held.unsent.front();
-            match write_once(&connection.socket, &front[..front.len().min(left)]) {
+            let piece = &front[..front.len().min(left)];
+            if !self.sends.has_room(piece.len()) {
+                break;
+            }
+            match write_once(&connection.socket, piece) {
                 Ok(count) => {
                     left -= count;
+                    self.sends.take(count);
                     held.unsent.advance(count, &mut self.spent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -128,7 +133,7 @@ impl Mio {
             }
         }
         if !held.unsent.is_empty() {
-            // Also when the attempts or the bytes are used up: registering again gives a fresh edge.
+            // Also when the attempts or the bytes are used up, its own or all: registering again gives a fresh edge.
             self.watch_write(conn, true);
             return;
         }

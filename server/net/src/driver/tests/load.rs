@@ -15,6 +15,8 @@ for_each_driver!(
     a_firehose_does_not_starve_a_ping,
     receive_buffers_that_run_out_come_back,
     a_poll_whose_time_is_over_leaves_the_rest_their_turn,
+    those_who_send_much_take_turns,
+    much_that_goes_to_many_takes_turns_and_little_goes_out_at_once,
 );
 
 struct Talker {
@@ -175,4 +177,77 @@ fn a_firehose_does_not_starve_a_ping(make: Make) {
     for hose in hoses {
         hose.join().unwrap();
     }
+}
+
+/// Writes what its socket takes.
+fn pour(socket: &mut TcpStream, data: &[u8]) {
+    loop {
+        match socket.write(data) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn those_who_send_much_take_turns(make: Make) {
+    // Time decides nothing here.
+    let tuning = Tuning { poll_time: Duration::from_secs(60), ..Tuning::default() };
+    let mut world = World::tuned(make, tuning);
+    let mut loud: Vec<_> = (0..30).map(|_| world.connect()).collect();
+    let (quiet, mut client) = world.connect();
+    let data = vec![b'x'; 256 << 10];
+    for poll in 1..=120 {
+        for (conn, socket) in &mut loud {
+            pour(socket, &data);
+            world.stories.get_mut(conn).unwrap().received.clear();
+        }
+        client.write_all(b".").unwrap();
+        world.poll(Duration::ZERO);
+        let received: usize = loud.iter().map(|(conn, _)| world.story(*conn).received.len()).sum();
+        // In the first polls nobody knows yet that they send much.
+        let most = tuning.poll_bytes_max + tuning.receive_bytes;
+        assert!(poll < 20 || received <= most, "{received} bytes in poll {poll}");
+    }
+    world.until("all of the quiet one", |world| world.story(quiet).received.len() == 120);
+}
+
+fn much_that_goes_to_many_takes_turns_and_little_goes_out_at_once(make: Make) {
+    let tuning = Tuning { sends_bytes_max: 64 << 10, ..Tuning::default() };
+    let mut world = World::tuned(make, tuning);
+    let mut busy: Vec<_> = (0..12).map(|_| world.connect()).collect();
+    let (quiet, mut client) = world.connect();
+    let much = pattern(0, 60 << 10);
+    let mut left: Vec<usize> = busy.iter().map(|_| much.len()).collect();
+    for (conn, _) in &busy {
+        world.driver.send(*conn, much.clone());
+    }
+    assert_eq!(world.driver.send(quiet, b"little".to_vec()), 0, "little waits for nobody");
+    let mut heard = Vec::new();
+    let mut polls = 0;
+    let mut buffer = vec![0; much.len()];
+    while left.iter().any(|left| *left > 0) {
+        world.poll(Duration::ZERO);
+        polls += 1;
+        assert!(polls < 100_000, "{left:?} bytes did not come");
+        if heard.is_empty()
+            && let Ok(count) = client.read(&mut buffer)
+        {
+            assert_eq!(&buffer[..count], b"little");
+            heard = left.clone();
+        }
+        let mut came = 0;
+        for (left, (_, socket)) in left.iter_mut().zip(&mut busy) {
+            while let Ok(count @ 1..) = socket.read(&mut buffer) {
+                let at = much.len() - *left;
+                assert_eq!(buffer[..count], much[at..at + count]);
+                (*left, came) = (*left - count, came + count);
+            }
+        }
+        // The one that reaches the limit is the last: one of the same poll, and one that was sent before the first.
+        assert!(came <= 4 * tuning.sends_bytes_max, "{came} bytes in one poll");
+    }
+    assert!(heard.iter().sum::<usize>() > 0, "little came after all of the rest");
+    let drained = |world: &World, conn| world.story(conn).drained == 1;
+    world.until("all are told", |world| busy.iter().filter(|(conn, _)| drained(world, *conn)).count() >= 10);
 }

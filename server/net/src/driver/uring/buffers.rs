@@ -70,6 +70,11 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.data(buffer), length) }
     }
 
+    /// Bytes of each.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Lets the kernel use a buffer again.
     pub(super) fn give_back(&mut self, buffer: u16) {
         let address = self.data(buffer) as u64;

@@ -71,6 +71,7 @@ impl Uring {
         }
         let holds = self.held || connection.has(PAUSED | DETACHING) || connection.has_unread();
         let discards = connection.has(CLOSING | GONE);
+        let mut much = false;
         match completion.result() {
             0 if connection.has(GONE | DETACHING) => {}
             0 if connection.has(CLOSING) => {
@@ -85,11 +86,13 @@ impl Uring {
                 sink(Event::Ended { conn });
             }
             count @ 1.. => {
-                if let (Some(buffer), Some(buffers), false) = (buffer, &self.buffers, discards) {
+                if let (Some(buffer), Some(buffers)) = (buffer, &self.buffers) {
                     let bytes = buffers.filled(buffer, count as usize);
-                    if holds {
+                    connection.count_received(bytes.len() == buffers.bytes());
+                    much = connection.sends_much();
+                    if holds && !discards {
                         self.pool.held(connection).unread.extend_from_slice(bytes);
-                    } else {
+                    } else if !discards {
                         sink(Event::Received { conn, bytes });
                     }
                 }
@@ -104,8 +107,8 @@ impl Uring {
         if last {
             self.settle(conn);
             self.arm_read(conn);
-        } else if self.held {
-            // A receive goes on by itself; whoever sends now waits in the kernel.
+        } else if self.held || much {
+            // A receive goes on by itself; whoever sends now, or sends much, waits in the kernel.
             self.cancel_read(conn);
         }
     }

@@ -4,8 +4,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::super::backlog::Backlog;
 use super::super::slots::slot_bytes;
-use super::super::{CloseCause, ConnId};
+use super::super::{CloseCause, ConnId, SEND_BYTES_MAX};
 use super::token::{Kind, Token};
+
+/// A connection that has filled a receive buffer sends much until it has left so many of them partly empty, one after another.
+const LITTLE_RECEIPTS: u16 = 64;
 
 /// Bytes from which a send that the kernel has counts as waiting.
 const SEND_COUNTED_FROM: usize = 4 << 10;
@@ -40,10 +43,16 @@ pub(super) const GONE: u16 = 1 << 11;
 pub(super) const OWES_DRAINED: u16 = 1 << 12;
 /// Has a place in `last_words`.
 pub(super) const SETTLED: u16 = 1 << 13;
+/// Has a place in `reads`.
+pub(super) const READS_LATER: u16 = 1 << 14;
+/// Has a place in `sends`.
+pub(super) const SENDS_LATER: u16 = 1 << 15;
 
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     pub(super) flags: u16,
+    /// Receipts of little that are missing until it no longer sends much.
+    much: u16,
     pub(super) held: Option<Box<HeldBytes>>,
 }
 
@@ -88,6 +97,25 @@ impl Pool {
 }
 
 impl Connection {
+    pub(super) fn new(socket: OwnedFd, flags: u16) -> Connection {
+        Connection { socket, flags, much: 0, held: None }
+    }
+
+    /// Counts a receipt that has filled its buffer, or has not.
+    pub(super) fn count_received(&mut self, filled: bool) {
+        self.much = if filled { LITTLE_RECEIPTS } else { self.much.saturating_sub(1) };
+    }
+
+    /// Whether it has filled receive buffers lately: it then gets one receive at a time, in its turn.
+    pub(super) fn sends_much(&self) -> bool {
+        self.much > 0
+    }
+
+    /// Bytes of the send that is the next one.
+    pub(super) fn next_send(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.unsent.front().len().min(SEND_BYTES_MAX))
+    }
+
     pub(super) fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }

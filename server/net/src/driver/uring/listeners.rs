@@ -214,7 +214,7 @@ impl Uring {
                 // A connection that was reset meanwhile has no peer any more; nobody learns of it.
                 let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
                 let Some(peer) = peer else { continue };
-                let Ok(conn) = self.connections.insert(Connection { socket, flags: 0, held: None }) else {
+                let Ok(conn) = self.connections.insert(Connection::new(socket, 0)) else {
                     // The table is full: the client sees the connection close.
                     if self.listeners.reserve.rest(Instant::now(), true) {
                         sink(Event::AcceptPaused { errno: libc::ENOMEM });

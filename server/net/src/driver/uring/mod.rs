@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Every connection has one multishot receive that takes a buffer only when bytes arrive, so an idle connection is one
-//! 24-byte slot here. At most one send of each connection is under way; it owns the front of the backlog until it
-//! completes. A connection that ends is first taken out of the kernel's hands: its socket and its index live until
+//! 24-byte slot here. A multishot receive takes one buffer after another as long as there are bytes, and their completions
+//! lie in front of everybody else's; so a connection that fills its buffers gets a receive at a time instead, and a few such
+//! connections take their turn in each poll. At most one send of each connection is under way; it owns the front of the
+//! backlog until it completes. What is sent in one poll has a limit too. A connection that ends is first taken out of the kernel's hands: its socket and its index live until
 //! every operation on it has completed, so no completion can meet another connection.
 
 use std::collections::VecDeque;
@@ -23,8 +25,8 @@ use super::backlog::Spent;
 use super::closing::{Closing, wait_until};
 use super::slots::Slots;
 use super::{
-    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Slice, Tuning,
-    Wake,
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, SendShare,
+    Slice, Tuning, Wake,
 };
 
 mod buffers;
@@ -38,7 +40,7 @@ mod waker;
 use buffers::Buffers;
 use connection::{
     CANCELS_READ, CANCELS_SEND, CLOSING, Connection, DETACHING, END_HELD, ENDED, GONE, OWES_DRAINED, PAUSED,
-    Pool, QUEUED, READS, SENDS, SETTLED, SHUT,
+    Pool, QUEUED, READS, READS_LATER, SENDS, SENDS_LATER, SETTLED, SHUT,
 };
 use listeners::Listeners;
 use ring::Ring;
@@ -51,6 +53,9 @@ use socket2::SockRef;
 const QUIET_TRIES: usize = 200;
 const QUIET_WAIT: Duration = Duration::from_millis(5);
 
+/// Connections that send much and get a receive in one poll: with the default buffers, half of what is received in one.
+const MUCH_READS: usize = 16;
+
 /// The driver over io_uring.
 pub struct Uring {
     /// Before what its operations point to: closed first.
@@ -62,6 +67,12 @@ pub struct Uring {
     listeners: Listeners,
     /// Connections that have something held to report, or are to be read again.
     turns: VecDeque<ConnId>,
+    /// Connections that send much, and have no receive.
+    reads: VecDeque<ConnId>,
+    /// Connections that have much to send, and nothing of it under way.
+    sends: VecDeque<ConnId>,
+    /// What may still be sent before the next poll.
+    share: SendShare,
     /// Connections that the kernel has let go of.
     last_words: VecDeque<ConnId>,
     closing: Closing,
@@ -104,6 +115,9 @@ impl Uring {
             connections: Slots::new(),
             listeners: Listeners::new(Reserve::new(tuning.accept_backoff)?),
             turns: VecDeque::new(),
+            reads: VecDeque::new(),
+            sends: VecDeque::new(),
+            share: SendShare::of(&tuning),
             last_words: VecDeque::new(),
             closing: Closing::new(tuning.flush_deadline),
             spent: Spent::default(),
@@ -115,8 +129,19 @@ impl Uring {
         })
     }
 
-    /// Gives the kernel the operation that reads, if the connection is to be read and has none.
+    /// Has the kernel read, now or in its turn, if the connection is to be read and has no such operation.
     fn arm_read(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if !connection.sends_much() {
+            self.give_read(conn);
+        } else if !connection.has(READS | READS_LATER) {
+            connection.flags |= READS_LATER;
+            self.reads.push_back(conn);
+        }
+    }
+
+    /// Gives the kernel the operation that reads.
+    fn give_read(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if self.held || connection.has(READS | PAUSED | END_HELD | DETACHING | GONE) {
             return;
@@ -126,7 +151,22 @@ impl Uring {
         let token = connection.read_token(conn);
         match token.kind {
             Kind::HangUp => self.ring.watch_errors(connection.fd(), token),
+            _ if connection.sends_much() => self.ring.receive_once(connection.fd(), token),
             _ => self.ring.receive(connection.fd(), token),
+        }
+    }
+
+    /// Gives some of those who send much their receive.
+    fn run_reads(&mut self) {
+        if self.held {
+            return;
+        }
+        for _ in 0..MUCH_READS {
+            let Some(conn) = self.reads.pop_front() else { return };
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.flags &= !READS_LATER;
+                self.give_read(conn);
+            }
         }
     }
 
@@ -146,12 +186,27 @@ impl Uring {
         }
     }
 
-    /// Gives the kernel the front of the backlog, if it has nothing of it.
+    /// Gives the kernel the front of the backlog, now or in its turn, if it has nothing of it.
     fn arm_send(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.has(SENDS | SENDS_LATER | DETACHING | GONE) {
+            return;
+        }
+        let bytes = connection.next_send();
+        if self.share.has_room(bytes) {
+            self.give_send(conn);
+        } else {
+            connection.flags |= SENDS_LATER;
+            self.sends.push_back(conn);
+        }
+    }
+
+    fn give_send(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.has(SENDS | DETACHING | GONE) {
             return;
         }
+        self.share.take(connection.next_send());
         let fd = connection.fd();
         let Some(held) = connection.held.as_ref().filter(|held| !held.unsent.is_empty()) else { return };
         // SAFETY: the front buffer is neither moved, changed nor freed while SENDS is set: `Backlog::push` leaves it
@@ -160,6 +215,19 @@ impl Uring {
         unsafe { self.ring.send(fd, held.unsent.front(), Token::new(Kind::Send, conn)) };
         connection.flags |= SENDS;
         self.in_flight += 1;
+    }
+
+    /// Begins a new share, of which those who had to wait get theirs first.
+    fn run_sends(&mut self) {
+        self.share = SendShare::of(&self.tuning);
+        while self.share.has_room(usize::MAX)
+            && let Some(conn) = self.sends.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.flags &= !SENDS_LATER;
+                self.give_send(conn);
+            }
+        }
     }
 
     /// Queues the connection for the next poll.
@@ -283,9 +351,12 @@ impl Driver for Uring {
             sink(event);
         };
         self.say_last_words(early);
+        self.run_sends();
         self.run_turns(early);
+        self.run_reads();
         self.listeners.arm(&mut self.ring);
-        let more = !self.turns.is_empty() && !self.held || self.listeners.have_waiting();
+        let waiting = self.turns.len() + self.reads.len();
+        let more = waiting > 0 && !self.held || !self.sends.is_empty() || self.listeners.have_waiting();
         let timeout = if reported || more || !self.last_words.is_empty() {
             Some(Duration::ZERO)
         } else {
@@ -391,7 +462,7 @@ impl Driver for Uring {
         };
         // An operation that meets O_NONBLOCK completes at once instead of waiting.
         let prepared = SockRef::from(&socket).set_nonblocking(false);
-        let mut connection = Connection { socket, flags: if ended { ENDED } else { 0 }, held: None };
+        let mut connection = Connection::new(socket, if ended { ENDED } else { 0 });
         if !unsent.is_empty() {
             connection.flags |= OWES_DRAINED;
         }

@@ -166,6 +166,12 @@ impl Ring {
         self.push_plain(opcode::RecvMulti::new(Fd(fd), buffers::GROUP).build(), token);
     }
 
+    /// Receives once.
+    pub(super) fn receive_once(&mut self, fd: RawFd, token: Token) {
+        let receive = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(buffers::GROUP);
+        self.push_plain(receive.build().flags(squeue::Flags::BUFFER_SELECT), token);
+    }
+
     /// Accepts until an error or a cancellation.
     pub(super) fn accept(&mut self, fd: RawFd, token: Token) {
         self.push_plain(opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build(), token);

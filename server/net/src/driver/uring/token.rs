@@ -15,7 +15,7 @@ const _: () = assert!(INDEX_LIMIT == 1 << INDEX_BITS, "the kind has the bits abo
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// Multishot receive of a connection.
+    /// Receive of a connection, multishot unless it sends much.
     Receive,
     /// Waits for an error of a connection whose peer has ended.
     HangUp,
