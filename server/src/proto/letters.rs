@@ -7,7 +7,7 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::xml::{Element, Node};
 
 /// Bytes of such addresses in a list that a client sends.
-const LIST_BYTES_MAX: usize = 16 * 1024;
+const LIST_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes of those that say who has given an id, or delayed a message.
 const BY_BYTES_MAX: usize = 2 * 1024;

@@ -259,8 +259,8 @@ fn addresses_in_letters_beyond_ascii_are_paid_for_and_have_an_end() {
             items.collect::<String>()
         )
     };
-    assert_eq!(answered(&mut world, &block(10)).0, 0);
-    assert_eq!(answered(&mut world, &block(20)).0, 1, "they are to come in parts");
+    assert_eq!(answered(&mut world, &block(3)).0, 0);
+    assert_eq!(answered(&mut world, &block(5)).0, 1, "they are to come in parts");
 }
 
 #[test]
